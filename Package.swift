@@ -1,0 +1,94 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Warnings stop a CI build and only show in a developer's.
+let strict: [SwiftSetting] =
+  Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)]
+let strictC: [CSetting] = Context.environment["CI"] == nil ? [] : [.treatAllWarnings(as: .error)]
+
+let settings: [SwiftSetting] =
+  [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+  ] + strict
+
+/// A target of the package with the settings that every target shares.
+func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+/// The tests of one target.
+func tests(
+  _ name: String, _ dependencies: [Target.Dependency] = [], resources: [Resource] = []
+) -> Target {
+  .testTarget(
+    name: "\(name)Tests", dependencies: [.byName(name: name)] + dependencies, resources: resources,
+    swiftSettings: settings)
+}
+
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let arguments = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+
+let package = Package(
+  name: "riffle",
+  platforms: [.macOS(.v15)],
+  products: [.executable(name: "riffle", targets: ["riffle"])],
+  dependencies: [
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+  ],
+  targets: [
+    module("Domain"),
+    module("Columns", ["Domain"]),
+    module("Storage", ["Domain", "Columns", grdb]),
+    module("Ingest", ["Domain", "Storage"]),
+    module("State", ["Domain", "Columns"]),
+    .target(name: "CKernels", cSettings: strictC),
+    module("Kernels", ["CKernels"]),
+    module("Neural", ["Kernels"]),
+    module("Models", ["Domain", "Neural"]),
+    module("VectorIndex", ["Kernels"]),
+    module("Evaluation", ["Domain"]),
+    module("Training", ["Models", "Evaluation"]),
+    module("QueryLanguage", ["Domain"]),
+    module("QueryEngine", ["QueryLanguage", "Columns"]),
+    module(
+      "Engine",
+      [
+        "Domain", "Columns", "Storage", "Ingest", "State", "Models", "VectorIndex", "Evaluation",
+        "Training", "QueryLanguage", "QueryEngine", yams, logging,
+      ]),
+    module("Worlds", ["Domain"]),
+    module("HTTPAPI", ["Engine", hummingbird, logging]),
+    .executableTarget(
+      name: "riffle", dependencies: ["HTTPAPI", "Engine", "Worlds", arguments, logging],
+      swiftSettings: settings),
+
+    tests("Domain"),
+    tests("Columns"),
+    tests("Storage"),
+    tests("Ingest"),
+    tests("State"),
+    tests("Kernels"),
+    tests("Neural"),
+    tests("Models", resources: [.copy("Golden")]),
+    tests("VectorIndex"),
+    tests("Evaluation"),
+    tests("Training"),
+    tests("QueryLanguage"),
+    tests("QueryEngine"),
+    tests("Engine"),
+    tests("Worlds"),
+    tests("HTTPAPI"),
+  ]
+)

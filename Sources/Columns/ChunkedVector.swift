@@ -1,0 +1,49 @@
+/// A vector in chunks of 1,024 elements that share storage between copies.
+///
+/// Appending and replacing cost one chunk's copy at most (none while no other copy holds the chunk),
+/// plus one reference per chunk when the list of chunks itself is shared. Reading is two array
+/// look-ups.
+package struct ChunkedVector<Element: Sendable>: Sendable {
+  package static var chunkSize: Int { 1024 }
+  /// All full but the last; none is empty.
+  package private(set) var chunks: [[Element]] = []
+  package private(set) var count = 0
+
+  package init() {}
+
+  package init(_ elements: some Sequence<Element>) {
+    for element in elements { append(element) }
+  }
+
+  package subscript(index: Int) -> Element {
+    get {
+      precondition(index >= 0 && index < count, "element \(index) of \(count)")
+      return chunks[index >> 10][index & 1023]
+    }
+    _modify {
+      precondition(index >= 0 && index < count, "element \(index) of \(count)")
+      yield &chunks[index >> 10][index & 1023]
+    }
+    set {
+      precondition(index >= 0 && index < count, "element \(index) of \(count)")
+      chunks[index >> 10][index & 1023] = newValue
+    }
+  }
+
+  package mutating func append(_ element: Element) {
+    if count & 1023 == 0 {
+      var chunk: [Element] = []
+      chunk.reserveCapacity(count == 0 ? 0 : Self.chunkSize)
+      chunk.append(element)
+      chunks.append(chunk)
+    } else {
+      chunks[chunks.count - 1].append(element)
+    }
+    count += 1
+  }
+
+  /// Calls the body for each chunk with the index of the chunk's first element.
+  package func forEachChunk(_ body: (_ start: Int, _ chunk: [Element]) throws -> Void) rethrows {
+    for (i, chunk) in chunks.enumerated() { try body(i << 10, chunk) }
+  }
+}

@@ -1,0 +1,1 @@
+/// `QueryLanguage`: see ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+/// `State`: see ARCHITECTURE.md.

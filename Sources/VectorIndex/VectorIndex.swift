@@ -1,0 +1,1 @@
+/// `VectorIndex`: see ARCHITECTURE.md.

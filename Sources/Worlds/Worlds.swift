@@ -1,0 +1,1 @@
+/// `Worlds`: see ARCHITECTURE.md.
