@@ -392,6 +392,8 @@ struct PredicateBinder {
       isGood = false
     }
     guard isGood else { return nil }
+    // Nothing is in an empty list, not even NULL.
+    if elements.isEmpty { return .constant(.bool(false)) }
     var scalar = bound.scalar
     if isDouble {
       scalar = asDouble(bound)
