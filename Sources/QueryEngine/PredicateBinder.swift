@@ -151,7 +151,7 @@ struct PredicateBinder {
       do {
         var left = Bitmap(count: finder.items.rowCount, repeating: true)
         let rows = try finder.source.forbidden(filter: call.name, user: call.user)
-        for row in rows { left[row.index] = false }
+        for row in rows where row.index < left.count { left[row.index] = false }
         return (.rows(left), .bool)
       } catch {
         record(error, expression.span)

@@ -179,6 +179,7 @@ private let user = UserID("u1")
         ]), on: source)
     #expect(result.rows.map(\.index) == [listed[3], listed[1], listed[5]])
     #expect(result.scores == [901, 102, 1199])
+    #expect(result.notes == ["1 of 1 given items are not in the catalog"])
   }
 
   @Test func `put unknown scores last, and take them for 0 in arithmetic`() throws {
