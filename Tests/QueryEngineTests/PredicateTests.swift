@@ -108,6 +108,30 @@ private func rows(_ condition: String, _ source: FakeSource, _ engine: QueryEngi
     #expect(try count("array_has_any(tags, $p)", ["a"]) == count("array_has(tags, $p)", "a"))
   }
 
+  @Test func `survive extreme values and the longest chains`() throws {
+    let source = FakeSource(rows: 100, seed: 3)
+    let engine = QueryEngine()
+    for text in [
+      "substr(title, $p) = 'x'", "substr(title, $p, $q) = 'x'", "abs($p) = 1", "-year = $p",
+      "CAST($p AS TIMESTAMP) > now()", "year + $q > 3", "year * $p = 1", "year / $p = 1",
+      "round(price, $q) > 1", "year IN ($p, $q)", "power(price, $q) > 2", "year = $d",
+      "CAST($d AS INT) = 1", "truncate($q)",
+    ] {
+      _ = try engine.run(
+        QueryRequest(
+          text: "SELECT * FROM items WHERE \(text) LIMIT 5",
+          parameters: ["p": .int(.min), "q": .int(.max), "d": 1e308]), on: source)
+    }
+    let sums = Array(repeating: "year", count: 495).joined(separator: " + ")
+    let either = Array(repeating: "year = 2000", count: 250).joined(separator: " OR ")
+    for condition in ["\(sums) > 5", "(\(either))", "NOT (\(either))"] {
+      _ = try rows(condition, source, engine)
+    }
+    let formula = Array(repeating: "item.year", count: 500).joined(separator: " + ")
+    _ = try engine.run(
+      QueryRequest(text: "SELECT * FROM items ORDER BY score(expression='\(formula)')"), on: source)
+  }
+
   @Test func `see a new version of the catalog`() throws {
     var source = FakeSource(rows: 100, seed: 5)
     let engine = QueryEngine()
