@@ -71,6 +71,8 @@ struct Executor {
 
   private mutating func retrieve(under allowed: Bitmap) throws {
     var isTaken = Bitmap(count: plan.retrievers.count > 1 ? rowCount : 0)
+    // Rows that an index was allowed to return and does not know, such as items without a vector.
+    var unfound: Bitmap?
     for retriever in plan.retrievers {
       var rows = allowed
       for condition in retriever.conditions { try apply(condition, to: &rows) }
@@ -91,7 +93,16 @@ struct Executor {
         }
       }
       candidates.found.append(found)
+      if case .nearest = retriever.operation, found.rows.count < min(available, plan.needed) {
+        unfound =
+          unfound.map { both in
+            var both = both
+            both.formUnion(rows)
+            return both
+          } ?? rows
+      }
     }
+    if let unfound { fill(from: unfound) }
     if let truncation = plan.truncation {
       let most = max(truncation, plan.needed)
       if candidates.rows.count > most {
@@ -99,6 +110,20 @@ struct Executor {
         candidates.scores.removeSubrange(most...)
       }
     }
+  }
+
+  /// Adds rows that no retriever ranked, behind all others and without a score, until `LIMIT` is met:
+  /// the promise does not rest on an index that holds every item.
+  private mutating func fill(from rows: Bitmap) {
+    let missing = plan.needed - candidates.rows.count
+    guard missing > 0 else { return }
+    var rows = rows
+    for row in candidates.rows { rows[row.index] = false }
+    let added = rows.rows.prefix(missing).map { CatalogRow($0) }
+    guard !added.isEmpty else { return }
+    candidates.rows += added
+    candidates.scores += Array(repeating: nil, count: added.count)
+    notes.append("\(added.count) items that the index does not hold were added to reach LIMIT")
   }
 
   private mutating func find(
