@@ -84,12 +84,12 @@ struct Executor {
           outputCount: found.rows.count))
       if plan.retrievers.count == 1 {
         candidates.rows = found.rows
-        candidates.scores = found.scores.map { $0 }
+        candidates.scores = found.scores.map { $0.isFinite ? $0 : nil }
       } else {
         for (row, score) in zip(found.rows, found.scores) where !isTaken[row.index] {
           isTaken[row.index] = true
           candidates.rows.append(row)
-          candidates.scores.append(score)
+          candidates.scores.append(score.isFinite ? score : nil)
         }
       }
       candidates.found.append(found)
@@ -210,7 +210,11 @@ struct Executor {
         let found = candidates.found[place]
         let known = Dictionary(
           zip(found.rows, found.scores), uniquingKeysWith: { first, _ in first })
-        values.append(rows.map { known[$0] ?? fallback })
+        values.append(
+          rows.map { row in
+            guard let score = known[row], score.isFinite else { return fallback }
+            return score
+          })
       case .retrievalRank(let place, let fallback):
         let found = candidates.found[place].rows
         let known = Dictionary(

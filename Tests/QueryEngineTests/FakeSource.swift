@@ -47,6 +47,8 @@ struct FakeSource: QuerySource {
   var seenPercent = 20
   /// Rows that the index does not hold, against the contract of a source.
   var unindexed: Set<Int> = []
+  /// Rows that the index returns without knowing how well they fit.
+  var unscored: Set<Int> = []
 
   init(rows: Int, seed: UInt64) {
     var dice = Dice(seed)
@@ -118,7 +120,8 @@ struct FakeSource: QuerySource {
       note = "the user `stranger` is unknown: popular items were taken"
     }
     return Nearest(
-      rows: best.map { CatalogRow($0.row) }, scores: best.map(\.score), note: note)
+      rows: best.map { CatalogRow($0.row) },
+      scores: best.map { unscored.contains($0.row) ? -.infinity : $0.score }, note: note)
   }
 
   func modelScore(_ model: String, _ user: UserInput, _ row: Int) -> Float? {

@@ -104,6 +104,21 @@ private let user = UserID("u1")
     #expect(result.notes == ["6 items that the index does not hold were added to reach LIMIT"])
   }
 
+  @Test func `give no score where the index has none`() throws {
+    var source = FakeSource(rows: 30, seed: 6)
+    source.unscored = Set(0..<15)
+    let from = "similarity(embedding_ref='seq', input_user_id='u', name='r')"
+    let plain = try QueryEngine().run(
+      QueryRequest(text: "SELECT * FROM \(from) LIMIT 30"), on: source)
+    #expect(
+      zip(plain.rows, plain.scores).allSatisfy { row, score in (score == nil) == (row.index < 15) })
+    let scored = try QueryEngine().run(
+      QueryRequest(
+        text: "SELECT * FROM \(from) ORDER BY score(expression='retrieval.get_score(\"r\", -1)')"),
+      on: source)
+    #expect(scored.scores.suffix(scored.rows.count { $0.index < 15 }).allSatisfy { $0 == -1 })
+  }
+
   @Test(arguments: 0..<20 as Range<UInt64>)
   func `are ordered over the whole catalog by score, then by row`(seed: UInt64) throws {
     let source = FakeSource(rows: 300, seed: seed)
