@@ -2,54 +2,125 @@ import Columns
 import Domain
 import QueryLanguage
 
-/// Runs a plan.
+/// Runs a plan and keeps what its steps found, so that the answer can be explained.
 struct Executor {
   let plan: Plan
   let source: any QuerySource
   let problems: QueryProblems
   let cache: PredicateCache
-  private let rowCount: Int
+  let lexical: LexicalCache
+  let options: QueryOptions
+  let rowCount: Int
   private let version: UInt64
-  private var notes: [String]
-  private var stages: [QueryStage] = []
-  private var candidates = Candidates()
+  var notes: [String]
+  var stages: [QueryStage] = []
+  /// The rows that every condition leaves.
+  var allowed = Bitmap(count: 0)
+  var candidates = Candidates()
+  /// The candidates' scores, where the query scores.
+  var scores: [Double?]?
+  /// The order after sorting and after each re-ranker.
+  var orders: [(step: String, places: [Int])] = []
+  /// The probability of each explored placement, by place.
+  var propensities: [Int: Double] = [:]
+  private var lastMark: Int64 = 0
+  private var started: Int64 = 0
 
   /// The rows that the retrievers found, each once, in the order of retrieval.
-  private struct Candidates {
+  struct Candidates {
     var rows: [CatalogRow] = []
     var scores: [Double?] = []
+    /// The first so many compete; those behind them are there for exploration and boosts alone.
+    var mainCount = 0
+    /// How many there were before `truncate()`.
+    var untruncatedCount = 0
     /// What each retriever found, best first.
     var found: [(rows: [CatalogRow], scores: [Double])] = []
+    /// The places of each re-ranker's own items.
+    var pools: [[Int]] = []
   }
 
-  init(_ plan: Plan, _ source: any QuerySource, _ problems: QueryProblems, _ cache: PredicateCache)
-  {
+  init(
+    _ plan: Plan, _ source: any QuerySource, _ problems: QueryProblems, _ cache: PredicateCache,
+    _ lexical: LexicalCache, _ options: QueryOptions
+  ) {
     self.plan = plan
     self.source = source
     self.problems = problems
     self.cache = cache
+    self.lexical = lexical
+    self.options = options
     rowCount = source.items.rowCount
     version = source.catalogVersion
     notes = plan.notes
   }
 
   mutating func run(excluded: [CatalogRow]) throws -> QueryResult {
-    var allowed = source.listed
-    precondition(allowed.count == rowCount, "\(allowed.count) listed of \(rowCount) rows")
-    let listedCount = allowed.population
-    for condition in plan.conditions { try apply(condition, to: &allowed) }
-    for row in excluded where row.index < rowCount { allowed[row.index] = false }
+    started = options.stopwatch?() ?? 0
+    lastMark = started
+    try filter(excluded)
+    try retrieve()
+    scores = try score(plan.score?.user)
+    let order = try ordered()
+    var result = result(order)
+    result.nanoseconds = (options.stopwatch?() ?? 0) - started
+    if options.explains {
+      result.explanation = explanation(result)
+    }
+    if options.showsJourneys { result.journeys = order.indices.map { journey(order[$0], at: $0) } }
+    if options.influenceCount > 0 { result.influences = try influences(order) }
+    return result
+  }
+
+  /// Records a step, and ends the query where it has taken too long.
+  mutating func record(
+    _ name: QueryStage.Name, _ step: String, kind: String, _ input: Int, _ output: Int,
+    details: [JSON.Member] = []
+  ) throws {
+    let now = options.stopwatch?() ?? 0
     stages.append(
       QueryStage(
-        name: .filter, step: "where", inputCount: listedCount, outputCount: allowed.population))
-    try retrieve(under: allowed)
-    let scores = try score()
-    let order = ordered(scores)
-    return result(order, scores ?? candidates.scores)
+        name: name, step: step, inputCount: input, outputCount: output, kind: kind,
+        nanoseconds: now - lastMark, details: details))
+    lastMark = now
+    if let most = options.mostNanoseconds, options.stopwatch != nil, now - started > most {
+      throw Diagnostics(
+        Diagnostic(
+          .overloaded, code: "query_timeout",
+          "The query took longer than \(most / 1_000_000) ms and was ended after the step `\(step)`.",
+          help: "Narrow it by WHERE, fewer candidates, or fewer models in score()."))
+    }
+  }
+
+  // MARK: Filters
+
+  private mutating func filter(_ excluded: [CatalogRow]) throws {
+    allowed = source.listed
+    precondition(allowed.count == rowCount, "\(allowed.count) listed of \(rowCount) rows")
+    var count = allowed.population
+    let listedCount = count
+    for condition in plan.conditions {
+      try apply(condition, to: &allowed)
+      if options.explains {
+        let left = allowed.population
+        try record(
+          .filter, Plan.text(condition), kind: condition.kind, count, left,
+          details: condition.details + [JSON.Member("items_filtered", .int(Int64(count - left)))])
+        count = left
+      }
+    }
+    for row in excluded where row.index < rowCount { allowed[row.index] = false }
+    if options.explains {
+      if !excluded.isEmpty {
+        try record(.filter, "pagination", kind: "pagination", count, allowed.population)
+      }
+    } else {
+      try record(.filter, "where", kind: "expression", listedCount, allowed.population)
+    }
   }
 
   /// Takes the rows away for which the condition is not true.
-  private func apply(_ condition: Plan.Condition, to rows: inout Bitmap) throws {
+  func apply(_ condition: Plan.Condition, to rows: inout Bitmap) throws {
     switch condition {
     case .known(let bitmap, _): rows.formIntersection(bitmap)
     case .scan(let scalar, let columns, _, let key):
@@ -69,7 +140,7 @@ struct Executor {
 
   // MARK: Retrieval
 
-  private mutating func retrieve(under allowed: Bitmap) throws {
+  private mutating func retrieve() throws {
     var isTaken = Bitmap(count: plan.retrievers.count > 1 ? rowCount : 0)
     // Rows that an index was allowed to return and does not know, such as items without a vector.
     var unfound: Bitmap?
@@ -78,10 +149,10 @@ struct Executor {
       for condition in retriever.conditions { try apply(condition, to: &rows) }
       let available = rows.population
       let found = try find(retriever, rows, available)
-      stages.append(
-        QueryStage(
-          name: .retrieve, step: retriever.name ?? retriever.kind, inputCount: available,
-          outputCount: found.rows.count))
+      try record(
+        .retrieve, retriever.name ?? retriever.kind, kind: retriever.kind, available,
+        found.rows.count,
+        details: options.explains ? details(retriever, found.rows.count) : [])
       if plan.retrievers.count == 1 {
         candidates.rows = found.rows
         candidates.scores = found.scores.map { $0.isFinite ? $0 : nil }
@@ -93,16 +164,13 @@ struct Executor {
         }
       }
       candidates.found.append(found)
-      if case .nearest = retriever.operation, found.rows.count < min(available, plan.needed) {
-        unfound =
-          unfound.map { both in
-            var both = both
-            both.formUnion(rows)
-            return both
-          } ?? rows
+      if retriever.isIndexed, found.rows.count < min(available, plan.needed) {
+        unfound?.formUnion(rows)
+        unfound = unfound ?? rows
       }
     }
     if let unfound { fill(from: unfound) }
+    candidates.untruncatedCount = candidates.rows.count
     if let truncation = plan.truncation {
       let most = max(truncation, plan.needed)
       if candidates.rows.count > most {
@@ -110,6 +178,21 @@ struct Executor {
         candidates.scores.removeSubrange(most...)
       }
     }
+    candidates.mainCount = candidates.rows.count
+    try addPools()
+  }
+
+  private func details(_ retriever: Plan.Retriever, _ count: Int) -> [JSON.Member] {
+    [
+      JSON.Member("retrieval_method", .string(retriever.kind)),
+      JSON.Member("retrieved_count", .int(Int64(count))),
+      JSON.Member("limit", retriever.limit.map { .int(Int64(max($0, plan.needed))) } ?? .null),
+      JSON.Member("pagination_offset", .int(0)),
+      JSON.Member(
+        "filter_predicate",
+        retriever.conditions.isEmpty
+          ? .null : .string(retriever.conditions.map(Plan.text).joined(separator: " AND "))),
+    ]
   }
 
   /// Adds rows that no retriever ranked, behind all others and without a score, until `LIMIT` is met:
@@ -126,169 +209,87 @@ struct Executor {
     notes.append("\(added.count) items that the index does not hold were added to reach LIMIT")
   }
 
-  private mutating func find(
-    _ retriever: Plan.Retriever, _ rows: Bitmap, _ available: Int
-  ) throws -> (rows: [CatalogRow], scores: [Double]) {
-    let most = min(available, retriever.limit.map { max($0, plan.needed) } ?? available)
-    guard most > 0 else { return ([], []) }
-    switch retriever.operation {
-    case .nearest(let embedding, let encoder):
-      do {
-        let nearest = try source.nearest(
-          embedding: embedding, to: encoder, count: most, among: rows)
-        if let note = nearest.note, !notes.contains(note) { notes.append(note) }
-        // The promise of hard filters does not rest on the index alone.
-        guard nearest.rows.allSatisfy({ $0.index < rowCount && rows[$0.index] }) else {
-          throw Diagnostic(
-            .internalError, code: "filter_ignored",
-            "the index of `\(embedding)` returned a row that the filters forbid")
-        }
-        return (nearest.rows, nearest.scores.map(Double.init))
-      } catch {
-        throw problems.rethrown(error, retriever.span)
+  /// Finds the items of explorations and boosts; those that no retriever found are scored too, and
+  /// stand behind the candidates.
+  private mutating func addPools() throws {
+    let hasPools = plan.reorder.contains { $0.pool != nil }
+    var places: [CatalogRow: Int] = [:]
+    if hasPools {
+      places = Dictionary(
+        zip(candidates.rows, candidates.rows.indices), uniquingKeysWith: { first, _ in first })
+    }
+    for (number, step) in plan.reorder.enumerated() {
+      let rows: [CatalogRow]
+      switch step.pool {
+      case nil: rows = []
+      case .named(let place): rows = candidates.found[place].rows
+      case .retriever(let retriever):
+        var among = allowed
+        for condition in retriever.conditions { try apply(condition, to: &among) }
+        rows = try find(retriever, among, among.population, raised: false).rows
+      case .anything: rows = sample(QueryLimits.exploredCandidates, seed: seed(of: number))
       }
-    case .columnOrder(let keys):
-      var all: [CatalogRow] = []
-      all.reserveCapacity(available)
-      rows.forEach { all.append(CatalogRow($0)) }
-      let columns = keys.map { self.keys($0, all, []) }
-      return ranked(smallest(most, of: all.count, by: columns).map { all[$0] })
-    case .rows:
-      // Without an order nothing beyond the limits is ever looked at.
-      let isOrdered = !plan.order.isEmpty || !plan.diversity.isEmpty
-      let enough =
-        retriever.limit == nil && !isOrdered
-        ? min(most, plan.limit == nil ? QueryLimits.mostRows + plan.offset : plan.needed) : most
-      var first: [CatalogRow] = []
-      first.reserveCapacity(enough)
-      for (w, word) in rows.words.enumerated() where first.count < enough {
-        var rest = word
-        while rest != 0, first.count < enough {
-          first.append(CatalogRow((w << 6) + rest.trailingZeroBitCount))
-          rest &= rest &- 1
-        }
-      }
-      return ranked(first)
-    case .ids(let given):
-      var left = rows
-      var out: [CatalogRow] = []
-      for row in given where out.count < most && left[row.index] {
-        left[row.index] = false
-        out.append(row)
-      }
-      return ranked(out)
+      candidates.pools.append(
+        rows.map { row in
+          if let place = places[row] { return place }
+          let place = candidates.rows.count
+          places[row] = place
+          candidates.rows.append(row)
+          candidates.scores.append(nil)
+          return place
+        })
     }
   }
 
-  /// Rows of a retriever that has no scores of its own: the reciprocal of the rank stands for one.
-  private func ranked(_ rows: [CatalogRow]) -> (rows: [CatalogRow], scores: [Double]) {
-    (rows, (0..<rows.count).map { 1 / Double($0 + 1) })
+  /// The seed of a re-ranker: its own, or the request's.
+  func seed(of step: Int) -> UInt64 {
+    if case .exploration(let exploration) = plan.reorder[step], let seed = exploration.seed {
+      return seed
+    }
+    return options.seed &+ UInt64(step) &* 0x9E37_79B9
+  }
+
+  /// Some of the allowed rows at random, each with the same chance.
+  private func sample(_ count: Int, seed: UInt64) -> [CatalogRow] {
+    var random = RandomNumbers(seed: ~seed)
+    var kept: [CatalogRow] = []
+    var seen = 0
+    allowed.forEach { row in
+      seen += 1
+      if kept.count < count {
+        kept.append(CatalogRow(row))
+      } else {
+        let place = random.below(seen)
+        if place < count { kept[place] = CatalogRow(row) }
+      }
+    }
+    return kept
   }
 
   // MARK: Scores
 
-  private mutating func score() throws -> [Double?]? {
+  /// The scores of all candidates for a user, or nil where the query scores nothing.
+  mutating func score(_ user: UserInput?) throws -> [Double?]? {
     guard let score = plan.score else { return nil }
     let rows = candidates.rows
-    var values: [[Double]] = []
-    for input in score.program.inputs {
-      switch input {
-      case .model(let name):
-        guard !rows.isEmpty, let user = score.user else {
-          values.append(Array(repeating: .nan, count: rows.count))
-          continue
-        }
-        do {
-          let scores = try source.scores(model: name, for: user, rows: rows)
-          precondition(scores.count == rows.count, "\(scores.count) scores for \(rows.count) rows")
-          values.append(scores.map { $0.map(Double.init) ?? .nan })
-        } catch {
-          throw problems.rethrown(error, score.span)
-        }
-      case .column(let place): values.append(numbers(score.program.columns[place], rows))
-      case .retrievalScore(let place, let fallback):
-        let found = candidates.found[place]
-        let known = Dictionary(
-          zip(found.rows, found.scores), uniquingKeysWith: { first, _ in first })
-        values.append(
-          rows.map { row in
-            guard let score = known[row], score.isFinite else { return fallback }
-            return score
-          })
-      case .retrievalRank(let place, let fallback):
-        let found = candidates.found[place].rows
-        let known = Dictionary(
-          zip(found, 1...), uniquingKeysWith: { first, _ in first })
-        values.append(rows.map { row in known[row].map { Double($0) } ?? fallback })
-      }
-    }
-    stages.append(
-      QueryStage(
-        name: .score, step: "score", inputCount: rows.count, outputCount: rows.count))
-    return score.program.run(values, rows: rows)
-  }
-
-  private func numbers(_ column: Column, _ rows: [CatalogRow]) -> [Double] {
-    let present = column.present.gathered(rows)
-    func read<T>(_ values: ChunkedVector<T>, _ number: (T) -> Double) -> [Double] {
-      var out = values.gathered(rows).map(number)
-      for i in out.indices where present[i] == 0 { out[i] = .nan }
+    do {
+      let reader = FormulaReader(source: source, user: user, found: candidates.found)
+      let values = try reader.values(score.program, rows)
+      let out = score.program.run(values, rows: rows)
+      try record(
+        .score, "score", kind: "score_ensemble", rows.count, rows.count,
+        details: options.explains ? scoreDetails(score, values, out) : [])
       return out
-    }
-    return switch column.values {
-    case .int(let values): read(values) { Double($0) }
-    case .double(let values): read(values) { $0 }
-    case .timestamp(let values): read(values) { Double($0) / 1e6 }
-    case .bool(let values): read(values) { $0 ? 1 : 0 }
-    case .string, .strings, .ints, .doubles: preconditionFailure("a column without numbers")
+    } catch {
+      throw problems.rethrown(error, score.span)
     }
   }
 
-  // MARK: Order
-
-  private func keys(
-    _ key: Plan.SortKey, _ rows: [CatalogRow], _ scores: [Double?]
-  ) -> [UInt64] {
-    switch key.value {
-    case .column(let column):
-      OrderKeys(column, rows, isDescending: key.isDescending, nullsFirst: key.nullsFirst).keys
-    case .score: OrderKeys(scores, isDescending: key.isDescending, nullsFirst: key.nullsFirst).keys
-    }
-  }
-
-  /// The places of the answer's rows among the candidates.
-  private mutating func ordered(_ scores: [Double?]?) -> [Int] {
-    let count = candidates.rows.count
-    let last = plan.limit.map { $0 + plan.offset } ?? (QueryLimits.mostRows + plan.offset)
-    let reach = plan.diversity.reduce(last) { max($0, $1.mostCandidates) }
-    let taken = min(count, reach)
-    var order: [Int]
-    if plan.order.isEmpty {
-      order = Array(0..<taken)
-    } else {
-      let columns = plan.order.map { keys($0, candidates.rows, scores ?? candidates.scores) }
-      order = smallest(taken, of: count, by: columns)
-    }
-    for step in plan.diversity {
-      let diversified = step.reordered(
-        order, rows: candidates.rows, relevance: scores ?? candidates.scores, count: last)
-      stages.append(
-        QueryStage(
-          name: .reorder, step: "diversity", inputCount: order.count,
-          outputCount: diversified.count))
-      order = diversified
-    }
-    stages.append(
-      QueryStage(
-        name: .limit, step: "limit", inputCount: count,
-        outputCount: max(0, min(order.count, last) - plan.offset)))
-    return Array(order.prefix(last).dropFirst(plan.offset))
-  }
-
-  private func result(_ order: [Int], _ scores: [Double?]) -> QueryResult {
+  private func result(_ order: [Int]) -> QueryResult {
+    let shown = scores ?? candidates.scores
     let rows = order.map { candidates.rows[$0] }
     let ids = rows.map { source.itemID(of: $0) }
-    let chosen = order.map { scores[$0] }
+    let chosen = order.map { shown[$0] }
     let columns = plan.output.map { output in
       switch output {
       case .column(let name, let column):
@@ -297,7 +298,45 @@ struct Executor {
       case .score(let name): ResultColumn(name: name, source: .numbers(chosen))
       }
     }
-    return QueryResult(
+    var result = QueryResult(
       rows: rows, ids: ids, scores: chosen, columns: columns, notes: notes, stages: stages)
+    if !propensities.isEmpty { result.propensities = order.map { propensities[$0] } }
+    for name in plan.embeddings {
+      let vectors = try? source.vectors(embedding: name, rows: rows)
+      if vectors == nil { result.notes.append("the vectors of `\(name)` cannot be read here") }
+      result.embeddings.append((name, vectors ?? Array(repeating: nil, count: rows.count)))
+    }
+    return result
+  }
+}
+
+extension Plan.Retriever {
+  /// Whether an index that may not hold every item answers.
+  var isIndexed: Bool {
+    switch operation {
+    case .nearest, .nearestTo, .roundRobin: true
+    case .lexical, .columnOrder, .rows, .ids: false
+    }
+  }
+}
+
+extension Plan.Condition {
+  var kind: String {
+    switch self {
+    case .known, .scan: "expression"
+    case .prebuilt: "prebuilt"
+    }
+  }
+
+  var details: [JSON.Member] {
+    switch self {
+    case .known(_, let text), .scan(_, _, let text, _):
+      [
+        JSON.Member("filter_type", "expression"),
+        JSON.Member("expression", .string(Printer.text(text))),
+      ]
+    case .prebuilt(let name, _, _):
+      [JSON.Member("filter_type", "prebuilt"), JSON.Member("filter_name", .string(name))]
+    }
   }
 }

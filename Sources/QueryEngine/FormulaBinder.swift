@@ -4,25 +4,33 @@ import QueryLanguage
 
 /// Turns a value expression into a checked program.
 struct FormulaBinder {
-  private enum Kind { case number, text }
-  private typealias Bound = (node: FormulaProgram.Node, kind: Kind)
+  enum Kind { case number, text }
+  typealias Bound = (node: FormulaProgram.Node, kind: Kind)
 
   let finder: ColumnFinder
   let parameters: Parameters
   /// The names of the plan's retrievers, in their order.
   let retrievers: [String?]
+  let user: UserContext
+  /// Names whose values the caller sets.
+  private let overrides: [String: Double]
   private var inputs: [FormulaProgram.Input] = []
   private var columns: [Column] = []
   private var places: [String: Int] = [:]
 
-  init(_ finder: ColumnFinder, _ parameters: Parameters, retrievers: [String?]) {
+  init(
+    _ finder: ColumnFinder, _ parameters: Parameters, retrievers: [String?], user: UserContext,
+    overrides: [String: Double]
+  ) {
+    self.user = user
+    self.overrides = overrides
     self.finder = finder
     self.parameters = parameters
     self.retrievers = retrievers
   }
 
-  private var problems: QueryProblems { finder.problems }
-  private var source: any QuerySource { finder.source }
+  var problems: QueryProblems { finder.problems }
+  var source: any QuerySource { finder.source }
 
   /// The program, or nil after the problems were recorded.
   mutating func program(_ formula: Formula) -> FormulaProgram? {
@@ -34,7 +42,7 @@ struct FormulaBinder {
     return FormulaProgram(root: bound.node, inputs: inputs, columns: columns)
   }
 
-  private mutating func input(_ input: FormulaProgram.Input) -> FormulaProgram.Node {
+  mutating func input(_ input: FormulaProgram.Input) -> FormulaProgram.Node {
     if let place = inputs.firstIndex(of: input) { return .input(place) }
     inputs.append(input)
     return .input(inputs.count - 1)
@@ -110,6 +118,9 @@ struct FormulaBinder {
 
   private mutating func name(_ parts: [Name], _ span: SourceSpan) -> Bound? {
     let first = parts[0]
+    if let value = overrides[parts.map(\.text).joined(separator: ".")] {
+      return (.number(value), .number)
+    }
     if parts.count == 1 {
       if source.modelNames.contains(first.text) {
         return (input(.model(first.text)), .number)
@@ -134,10 +145,7 @@ struct FormulaBinder {
     switch first.text.lowercased() {
     case "item": return column(parts[1], span)
     case "user":
-      problems.unavailable(
-        "`user.\(parts[1].text)`", span,
-        help: "Use a model's score, item columns, and parameters ($params.name).")
-      return nil
+      return userCell(parts[1], span)
     case "retrieval":
       let name = parts[1].text
       if let place = retrievers.firstIndex(of: name) {
@@ -157,7 +165,7 @@ struct FormulaBinder {
     }
   }
 
-  private func unknownRetriever(_ name: String, _ span: SourceSpan) {
+  func unknownRetriever(_ name: String, _ span: SourceSpan) {
     problems.unknown(
       "retriever", name, span, among: retrievers.compactMap { $0 }, plural: "named retrievers",
       help: "A retriever gets its name by name='…' among its arguments.")
@@ -184,17 +192,15 @@ struct FormulaBinder {
   // MARK: Functions
 
   private static let unavailable: [String: String] = [
-    "text_encoding": "Score with a trained model instead.",
-    "pooled_text_encoding": "Score with a trained model instead.",
-    "cosine_similarity":
-      "Score with a trained model, or retrieve with similarity() and use its score.",
-    "dot": "Score with a trained model, or retrieve with similarity() and use its score.",
     "colbert_v2": "Score with a trained model instead.",
     "cross_encoder": "Score with a trained model instead.",
   ]
   private static let names =
     FormulaFunction.allCases.map(\.rawValue)
-    + ["now_seconds", "retrieval.get_score", "retrieval.get_rank"]
+    + [
+      "now_seconds", "retrieval.get_score", "retrieval.get_rank", "rrf", "cosine_similarity", "dot",
+      "text_encoding", "pooled_text_encoding",
+    ]
 
   private mutating func call(
     _ name: Name, _ arguments: [FormulaArgument], _ span: SourceSpan
@@ -208,6 +214,14 @@ struct FormulaBinder {
       return (.number(source.now.secondsSinceEpoch), .number)
     case "retrieval.get_score", "get_score": return retrieval(name, arguments, isRank: false)
     case "retrieval.get_rank", "get_rank": return retrieval(name, arguments, isRank: true)
+    case "rrf": return fused(name, arguments, span)
+    case "cosine_similarity", "dot": return similarity(name, arguments, span)
+    case "text_encoding", "pooled_text_encoding":
+      problems.add(
+        "type_mismatch", "\(name.text)() is a vector; a score needs a number", span,
+        help: "cosine_similarity(text_encoding(item), pooled_text_encoding(user.recent_interactions))"
+      )
+      return nil
     default: break
     }
     guard let function = FormulaFunction(rawValue: name.text) else {

@@ -17,11 +17,22 @@ struct FormulaProgram: Sendable {
     /// The score or the rank in a retriever of the plan; the fallback where it did not find the item.
     case retrievalScore(Int, fallback: Double)
     case retrievalRank(Int, fallback: Double)
+    /// How alike two vectors are.
+    case similarity(VectorTerm, VectorTerm, isCosine: Bool)
+  }
+
+  /// A vector of each candidate or of the user.
+  enum VectorTerm: Hashable, Sendable {
+    case item(embedding: String)
+    case user(embedding: String)
+    /// The pooled vectors of the user's newest items.
+    case history(embedding: String, Encoder.Pooling, interactions: Int)
   }
 
   indirect enum Node: Sendable {
     case number(Double)
-    case text(String)
+    /// nil: a text that is unknown.
+    case text(String?)
     case input(Int)
     case textInput(Int)
     case not(Node)
@@ -41,6 +52,22 @@ struct FormulaProgram: Sendable {
   /// The models that the expression names.
   var models: [String] {
     inputs.compactMap { if case .model(let name) = $0 { name } else { nil } }
+  }
+
+  /// What of the expression is worked out for a user, in words; nil where nothing is.
+  var needsUser: String? {
+    for input in inputs {
+      switch input {
+      case .model(let name): return "the model `\(name)`"
+      case .similarity(let a, let b, _):
+        for term in [a, b] {
+          if case .item = term { continue }
+          return "a vector of the user"
+        }
+      default: break
+      }
+    }
+    return nil
   }
 
   /// Values of a node for all candidates: one number for all, or one each.

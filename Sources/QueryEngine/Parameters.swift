@@ -7,6 +7,8 @@ import QueryLanguage
 struct Parameters {
   let values: [String: JSON]
   let problems: QueryProblems
+  /// What stands for `user.NAME`; nil records why there is nothing.
+  var userCell: (ColumnReference) -> Expression?
 
   /// The value of a parameter; a missing one is a problem, recorded once.
   func value(_ name: String, _ span: SourceSpan) -> JSON? {
@@ -37,6 +39,13 @@ struct Parameters {
         out.append(value)
       }
       return .array(out)
+    case .object(let members):
+      var out: [JSON.Member] = []
+      for member in members {
+        guard let value = value(of: member.value) else { return nil }
+        out.append(JSON.Member(member.name, value))
+      }
+      return .object(out)
     case .name(let name):
       problems.add(
         "unquoted_text", "`\(name)` is not a value", argument.span,
@@ -50,7 +59,12 @@ struct Parameters {
   func filled(_ expression: Expression) -> Expression {
     func copy(_ kind: Expression.Kind) -> Expression { Expression(kind, expression.span) }
     switch expression.kind {
-    case .null, .bool, .int, .double, .string, .column: return expression
+    case .null, .bool, .int, .double, .string: return expression
+    case .column(let reference):
+      guard let entity = reference.qualifier?.text.lowercased(),
+        entity == "user" || entity == "users"
+      else { return expression }
+      return userCell(reference) ?? copy(.null)
     case .parameter(let name):
       guard let value = value(name, expression.span) else { return copy(.null) }
       return literal(value, name, expression.span)
@@ -81,6 +95,11 @@ struct Parameters {
       return copy(
         .between(filled(operand), low: filled(low), high: filled(high), negated: negated))
     case .call(let name, let arguments): return copy(.call(name, arguments.map(filled)))
+    case .conditional(let branches, let otherwise):
+      return copy(
+        .conditional(
+          branches.map { CaseBranch(condition: filled($0.condition), value: filled($0.value)) },
+          otherwise: otherwise.map(filled)))
     case .cast(let operand, let type): return copy(.cast(filled(operand), to: type))
     case .prebuilt(let name, let user):
       return copy(.prebuilt(name: filled(name), user: user.map(filled)))

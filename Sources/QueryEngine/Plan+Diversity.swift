@@ -2,37 +2,39 @@ import Columns
 import Domain
 
 extension Plan.Diversity {
-  /// Reorders by maximal marginal relevance over attributes.
+  /// Reorders by maximal marginal relevance over attributes, vectors, or both.
   ///
   /// Each place goes to the candidate with the largest `(1 − λ)·relevance − λ·similarity`, where the
-  /// similarity is the largest Jaccard overlap of attribute values with the last `lookback` rows
-  /// placed, and only the next `lookforward` candidates are looked at. Relevance is the score scaled to
-  /// 0...1 over the candidates, so that λ means the same for every model.
+  /// similarity is the largest to one of the last `lookback` rows placed: the Jaccard overlap of
+  /// attribute values or the cosine of the vectors, whichever is larger. Only the next `lookforward`
+  /// candidates are looked at. Relevance is the score scaled to 0...1 over the candidates.
   ///
-  /// - Parameter order: places of candidates, best first.
+  /// - Parameters:
+  ///   - order: places of candidates, best first.
+  ///   - vectors: a vector for each row of `rows` that is among the first candidates, by place.
   /// - Returns: the first `count` places, and the rest of `order` behind them.
   /// - Complexity: `count · lookforward · lookback`.
   /// - SeeAlso: Carbonell & Goldstein, *The Use of MMR*, SIGIR 1998.
   func reordered(
-    _ order: [Int], rows: [CatalogRow], relevance: [Double?], count: Int
+    _ order: [Int], rows: [CatalogRow], relevance: [Double?], vectors: [Int: [Float]], count: Int
   ) -> [Int] {
     var left = Array(order.prefix(max(mostCandidates, count)))
     let tail = order.dropFirst(left.count)
     let values = attributeValues(left.map { rows[$0] })
     let tags = Dictionary(uniqueKeysWithValues: zip(left, values))
-    let known = left.compactMap { relevance[$0] }
-    let (low, high) = (known.min() ?? 0, known.max() ?? 0)
-    func scaled(_ place: Int) -> Double {
-      guard let score = relevance[place] else { return 0 }
-      return high > low ? (score - low) / (high - low) : 1
+    let scale = RelevanceScale(left.map { relevance[$0] })
+    func similarity(_ a: Int, _ b: Int) -> Double {
+      var out = attributes.isEmpty ? 0 : overlap(tags[a] ?? [], tags[b] ?? [])
+      if let x = vectors[a], let y = vectors[b] { out = max(out, Double(dotProduct(x, y))) }
+      return out
     }
     var placed: [Int] = []
     while !left.isEmpty, placed.count < count {
       var best = (index: 0, value: -Double.infinity)
+      let window = placed.suffix(lookback)
       for (index, place) in left.prefix(lookforward).enumerated() {
-        let similarity =
-          placed.suffix(lookback).lazy.map { overlap(tags[$0] ?? [], tags[place] ?? []) }.max() ?? 0
-        let value = (1 - strength) * scaled(place) - strength * similarity
+        let most = strength == 0 ? 0 : window.lazy.map { similarity($0, place) }.max() ?? 0
+        let value = (1 - strength) * scale(relevance[place]) - strength * most
         if value > best.value { best = (index, value) }
       }
       placed.append(left.remove(at: best.index))

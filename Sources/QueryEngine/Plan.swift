@@ -21,6 +21,11 @@ struct Plan {
   struct Retriever {
     enum Operator {
       case nearest(embedding: String, Encoder)
+      case nearestTo(embedding: String, VectorInput)
+      /// A search for each cluster of the user's newest items, and one from each in turn.
+      case roundRobin(
+        embedding: String, UserID, Encoder.Pooling, clusters: Int, interactions: Int)
+      case lexical(String, fuzziness: Int, fields: [String])
       case columnOrder([SortKey])
       /// Rows in the order of the catalog.
       case rows
@@ -32,12 +37,15 @@ struct Plan {
     /// nil: as many as there are.
     var limit: Int?
     var span: SourceSpan
+    /// Whether the search is exact whatever the size of the catalog.
+    var isExact = false
     /// The user that it was given, for a score that names none.
     var user: UserID?
 
     var kind: String {
       switch operation {
-      case .nearest: "similarity"
+      case .nearest, .nearestTo, .roundRobin: "similarity"
+      case .lexical: "text_search"
       case .columnOrder: "column_order"
       case .rows: "filter"
       case .ids: "ids"
@@ -60,6 +68,53 @@ struct Plan {
     var span: SourceSpan
   }
 
+  /// Where exploration and boosts take their items from.
+  enum Pool {
+    case retriever(Retriever)
+    /// One of the plan's retrievers.
+    case named(Int)
+    /// Any allowed row.
+    case anything
+  }
+
+  struct Exploration {
+    var strength: Double
+    var window: Int
+    var seed: UInt64?
+    var pool: Pool
+  }
+
+  struct Boost {
+    var strength: Double
+    var pool: Pool
+    /// The column `boost`; without one every item weighs 1.
+    var weight: Column?
+  }
+
+  enum Reorder {
+    case diversity(Diversity)
+    case exploration(Exploration)
+    case boosted(Boost)
+    case columnSort([SortKey])
+
+    var name: String {
+      switch self {
+      case .diversity: "diversity"
+      case .exploration: "exploration"
+      case .boosted: "boosted"
+      case .columnSort: "column_sort"
+      }
+    }
+
+    var pool: Pool? {
+      switch self {
+      case .exploration(let step): step.pool
+      case .boosted(let step): step.pool
+      case .diversity, .columnSort: nil
+      }
+    }
+  }
+
   struct Diversity {
     var strength: Double
     var lookback: Int
@@ -67,6 +122,7 @@ struct Plan {
     var mostCandidates: Int
     var attributes: [Column]
     var names: [String]
+    var embedding: String?
   }
 
   enum Output {
@@ -81,10 +137,14 @@ struct Plan {
   var score: Score?
   /// Empty: the order of retrieval.
   var order: [SortKey] = []
-  var diversity: [Diversity] = []
+  var reorder: [Reorder] = []
   var limit: Int?
   var offset = 0
   var output: [Output] = []
+  /// The embeddings whose vectors the answer shows.
+  var embeddings: [String] = []
+  /// The user that the query names, where it is one.
+  var user: UserID?
   var notes: [String] = []
 
   /// The candidates that the limits ask for; a retriever gives no fewer while there are any.
@@ -99,6 +159,15 @@ struct Plan {
       switch retriever.operation {
       case .nearest(let embedding, let encoder):
         line += " nearest rows of '\(embedding)' to \(encoder.description)"
+      case .nearestTo(let embedding, let input):
+        line += " nearest rows of '\(embedding)' to \(input.description)"
+      case .roundRobin(let embedding, let user, let pooling, let clusters, let interactions):
+        line +=
+          " nearest rows of '\(embedding)' to the \(pooling.rawValue) of each of \(clusters) clusters "
+          + "of the last \(interactions) items of user '\(user.rawValue)', in turn"
+      case .lexical(let text, let fuzziness, let fields):
+        line +=
+          " rows with words of '\(text)' in \(fields.joined(separator: ", ")), fuzziness \(fuzziness)"
       case .columnOrder(let keys): line += " rows by \(Plan.text(keys))"
       case .rows: line += " rows in the order of the catalog"
       case .ids(let rows): line += " \(rows.count) given rows"
@@ -128,21 +197,37 @@ struct Plan {
           + (models.isEmpty ? "" : " with \(models.joined(separator: ", "))\(whom)"))
     }
     if !order.isEmpty { lines.append("order by \(Plan.text(order)), then retrieval, then row") }
-    for step in diversity {
-      lines.append(
-        "diversify over \(step.names.joined(separator: ", ")), strength \(step.strength)")
-    }
+    for step in reorder { lines.append(Plan.text(step)) }
     lines.append("limit \(limit.map(String.init) ?? "\(QueryLimits.mostRows)") offset \(offset)")
     return lines.joined(separator: "\n")
   }
 
-  private static func text(_ keys: [SortKey]) -> String {
+  static func text(_ keys: [SortKey]) -> String {
     keys.map {
       "\($0.name) \($0.isDescending ? "DESC" : "ASC") NULLS \($0.nullsFirst ? "FIRST" : "LAST")"
     }.joined(separator: ", ")
   }
 
-  private static func text(_ condition: Condition) -> String {
+  private static func text(_ step: Reorder) -> String {
+    func from(_ pool: Pool) -> String {
+      switch pool {
+      case .retriever(let retriever): retriever.name ?? retriever.kind
+      case .named(let place): "retriever \(place + 1)"
+      case .anything: "all allowed rows"
+      }
+    }
+    return switch step {
+    case .diversity(let step):
+      "diversify over "
+        + (step.names + (step.embedding.map { ["embedding '\($0)'"] } ?? []))
+        .joined(separator: ", ") + ", strength \(step.strength)"
+    case .exploration(let step): "explore \(from(step.pool)), strength \(step.strength)"
+    case .boosted(let step): "boost \(from(step.pool)), strength \(step.strength)"
+    case .columnSort(let keys): "sort by \(text(keys))"
+    }
+  }
+
+  static func text(_ condition: Condition) -> String {
     switch condition {
     case .known(_, let text): "\(Printer.text(text)) (cached bitmap)"
     case .scan(_, _, let text, _): "\(Printer.text(text)) (column scan)"
@@ -150,16 +235,4 @@ struct Plan {
       "not in filter '\(name)'" + (user.map { " of user '\($0.rawValue)'" } ?? "")
     }
   }
-}
-
-/// Bounds of what a query may ask for.
-enum QueryLimits {
-  /// The most rows in an answer.
-  static let mostRows = 1000
-  /// The most rows that may be skipped.
-  static let mostOffset = 10_000
-  /// The most candidates that a retriever may be told to find.
-  static let mostCandidates = 10_000
-  /// The candidates of a retriever that names no limit.
-  static let candidates = 100
 }

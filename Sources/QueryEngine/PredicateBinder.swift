@@ -2,53 +2,6 @@ import Columns
 import Domain
 import QueryLanguage
 
-/// Finds columns by name, in the catalog or among the columns computed from events.
-struct ColumnFinder {
-  let items: ColumnTable
-  let source: any QuerySource
-  let problems: QueryProblems
-
-  func isDerived(_ name: String) -> Bool {
-    items[name] == nil && source.derivedColumnNames.contains(name)
-  }
-
-  /// The column, or nil after the problem was recorded.
-  func column(_ reference: ColumnReference) -> Column? {
-    if let qualifier = reference.qualifier {
-      switch qualifier.text.lowercased() {
-      case "item", "items": break
-      case "user", "users":
-        problems.unavailable(
-          "a user's column (`\(qualifier.text).\(reference.name.text)`)", reference.span,
-          help: "Use item columns, and send what is known of the user as a parameter.")
-        return nil
-      default:
-        problems.add(
-          "unknown_entity", "unknown entity `\(qualifier.text)`", qualifier.span,
-          help: "Write `item.\(reference.name.text)`, or the column alone.")
-        return nil
-      }
-    }
-    let name = reference.name.text
-    if let column = find(name) { return column }
-    problems.unknown(
-      "column", name, reference.name.span, among: items.names + source.derivedColumnNames,
-      plural: "columns")
-    return nil
-  }
-
-  private func find(_ name: String) -> Column? {
-    if let column = items[name] { return column }
-    if name == "id" { return items["item_id"] }
-    guard source.derivedColumnNames.contains(name), let column = source.derivedColumn(name) else {
-      return nil
-    }
-    precondition(
-      column.count == items.rowCount, "`\(name)`: \(column.count) of \(items.rowCount) rows")
-    return column
-  }
-}
-
 /// Turns an expression whose parameters are filled in into a checked one.
 struct PredicateBinder {
   let finder: ColumnFinder
@@ -73,6 +26,45 @@ struct PredicateBinder {
       "type_mismatch", "a condition must be true or false; this is \(bound.type.name)", span,
       help: "Compare it with something: `= 1`, `IS NOT NULL`.")
     return nil
+  }
+
+  /// A value of any type, or nil after its problems were recorded.
+  mutating func scalar(_ expression: Expression) -> (scalar: Scalar, type: ScalarType)? {
+    bind(expression)
+  }
+
+  private mutating func choice(
+    _ branches: [CaseBranch], _ otherwise: Expression?, _ span: SourceSpan
+  ) -> Bound? {
+    var conditions: [Scalar] = []
+    var values: [(bound: Bound, expression: Expression)] = []
+    var isGood = true
+    for branch in branches {
+      if let test = condition(branch.condition) { conditions.append(test) } else { isGood = false }
+      if let value = bind(branch.value) {
+        values.append((value, branch.value))
+      } else {
+        isGood = false
+      }
+    }
+    let last = otherwise ?? Expression(.null, span)
+    guard let final = bind(last), isGood else { return nil }
+    values.append((final, last))
+    var type = ScalarType.null
+    for (bound, expression) in values where bound.type != .null {
+      if type == .null || (type == .int && bound.type == .double) { type = bound.type }
+      guard bound.type == type || (type == .double && bound.type == .int) else {
+        return mismatch(
+          "the values of CASE need one type; this is \(bound.type.name) after \(type.name)",
+          expression.span)
+      }
+    }
+    let scalars = values.map { type == .double ? asDouble($0.bound) : $0.bound.scalar }
+    return (
+      .choice(
+        zip(conditions, scalars).map { (condition: $0, value: $1) },
+        otherwise: scalars[scalars.count - 1]), type
+    )
   }
 
   private mutating func bind(_ expression: Expression) -> Bound? {
@@ -145,6 +137,8 @@ struct PredicateBinder {
       let scalar = Scalar.and(lower, upper)
       return (negated ? .not(scalar) : scalar, .bool)
     case .call(let name, let arguments): return call(name, arguments, expression.span)
+    case .conditional(let branches, let otherwise):
+      return choice(branches, otherwise, expression.span)
     case .cast(let operand, let type): return cast(operand, type)
     case .prebuilt(let name, let user):
       guard let call = prebuilt(name, user, expression.span) else { return nil }
@@ -154,7 +148,7 @@ struct PredicateBinder {
         for row in rows where row.index < left.count { left[row.index] = false }
         return (.rows(left), .bool)
       } catch {
-        record(error, expression.span)
+        problems.record(error, expression.span)
         return nil
       }
     case .truncate:
@@ -162,19 +156,6 @@ struct PredicateBinder {
         "misplaced_function", "truncate() stands alone or beside AND, not inside a condition",
         expression.span)
       return nil
-    }
-  }
-
-  /// Keeps an error of the source among the problems of the query.
-  private func record(_ error: any Error, _ span: SourceSpan) {
-    let all: [Diagnostic] =
-      switch error {
-      case let problem as Diagnostic: [problem]
-      case let several as Diagnostics: several.all
-      default: [Diagnostic(.internalError, code: "source_failed", "\(error)")]
-      }
-    for one in all {
-      problems.add(one.code, one.message, span, kind: one.kind, notes: one.notes, help: one.help)
     }
   }
 

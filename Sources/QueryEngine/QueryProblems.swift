@@ -41,6 +41,19 @@ final class QueryProblems {
     add("not_available", "\(what) is not available in this build", span, help: help)
   }
 
+  /// Keeps an error of the source among the problems of the query.
+  func record(_ error: any Error, _ span: SourceSpan) {
+    let found: [Diagnostic] =
+      switch error {
+      case let problem as Diagnostic: [problem]
+      case let several as Diagnostics: several.all
+      default: [Diagnostic(.internalError, code: "source_failed", "\(error)")]
+      }
+    for one in found {
+      add(one.code, one.message, span, kind: one.kind, notes: one.notes, help: one.help)
+    }
+  }
+
   /// An error of the source, with the place of the call that asked.
   func rethrown(_ error: any Error, _ span: SourceSpan) -> any Error {
     switch error {

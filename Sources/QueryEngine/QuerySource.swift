@@ -46,6 +46,31 @@ package protocol QuerySource: Sendable {
   ///
   /// - Returns: rows below `items.rowCount`, in any order.
   func forbidden(filter: String, user: UserID?) throws -> [CatalogRow]
+
+  /// The stored vector of each row in an embedding, nil where it holds none.
+  func vectors(embedding: String, rows: [CatalogRow]) throws -> [[Float]?]
+  /// A vector to search an embedding with; nil where nothing is known that could be encoded.
+  func vector(embedding: String, of input: VectorInput) throws -> [Float]?
+  /// The best rows of the bitmap for a vector, best first: as many as `among` and the embedding hold.
+  func nearest(
+    embedding: String, toVector vector: [Float], count: Int, among: Bitmap
+  ) throws -> Nearest
+
+  /// The newest items that the user acted on, oldest first.
+  func history(of user: UserID, limit: Int) -> [CatalogRow]
+  var userColumns: [ColumnDefinition] { get }
+  /// A cell of the user's row; null where the user or the cell is unknown.
+  func userCell(_ column: String, of user: UserID) -> Value
+  /// The users as what is ranked: rows of users in the place of items.
+  var users: (any QuerySource)? { get }
+  /// How `text_search` reads the catalog; nil: every text column, words by the rules of English.
+  var lexicalSettings: LexicalSettings? { get }
+  /// What data queries may read here, for messages.
+  var tableNames: [String] { get }
+  /// A table for a data query, or nil where there is none of the name.
+  func table(_ reference: TableReference) throws -> ColumnTable?
+  /// The source as it was: histories and seen sets of that moment.
+  func source(asOf moment: AsOf) throws -> any QuerySource
 }
 
 extension QuerySource {

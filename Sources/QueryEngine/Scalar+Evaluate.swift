@@ -73,6 +73,11 @@ extension Scalar {
     case .cast(let operand, let type): return Scalar.converted(operand.evaluate(cells), to: type)
     case .call(let function, let arguments):
       return function.apply(arguments.map { $0.evaluate(cells) })
+    case .choice(let branches, let otherwise):
+      for branch in branches where branch.condition.evaluate(cells) == .bool(true) {
+        return branch.value.evaluate(cells)
+      }
+      return otherwise.evaluate(cells)
     case .rows(let bitmap): return .bool(bitmap[cells.row])
     }
   }

@@ -461,6 +461,10 @@ extension Scalar {
       .arithmetic(_, let a, let b):
       return a.collectColumns(&used) && b.collectColumns(&used)
     case .call(_, let arguments): return arguments.allSatisfy { $0.collectColumns(&used) }
+    case .choice(let branches, let otherwise):
+      return branches.allSatisfy {
+        $0.condition.collectColumns(&used) && $0.value.collectColumns(&used)
+      } && otherwise.collectColumns(&used)
     }
   }
 

@@ -73,6 +73,8 @@ indirect enum Scalar: Sendable {
   case toDouble(Scalar)
   case cast(Scalar, to: ScalarType)
   case call(ScalarFunction, [Scalar])
+  /// The value of the first branch whose condition is true.
+  case choice([(condition: Scalar, value: Scalar)], otherwise: Scalar)
   /// The rows that a prebuilt filter leaves.
   case rows(Bitmap)
 }

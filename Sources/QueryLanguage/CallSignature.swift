@@ -1,6 +1,6 @@
 /// What a retriever, a re-ranker, `score` or an encoder may be given.
 package struct CallSignature: Sendable {
-  package enum Role: Sendable { case retriever, score, reranker, encoder, mode }
+  package enum Role: Sendable { case retriever, score, reranker, encoder, mode, computed, output }
 
   package let name: String
   package let role: Role
@@ -24,7 +24,7 @@ package struct CallSignature: Sendable {
 
   private static let encoderArguments = [
     "input_user_id", "input_item_id", "pooling_function", "truncate_interactions", "num_clusters",
-    "input_user_features", "input_item_features",
+    "input_user_features", "input_item_features", "input_interactions_item_ids",
   ]
 
   static let all: [CallSignature] = [
@@ -64,10 +64,19 @@ package struct CallSignature: Sendable {
       ], positional: "strength"),
     CallSignature(
       "exploration", .reranker,
-      optional: ["score", "retriever", "strength", "diversity_lookback_window"],
+      optional: ["score", "retriever", "strength", "diversity_lookback_window", "seed"],
       positional: "strength"),
     CallSignature(
       "boosted", .reranker, optional: ["score", "retriever", "strength"], positional: "strength"),
+    CallSignature(
+      "column_sort", .reranker, required: ["columns"], optional: ["score"], positional: "columns"),
+    CallSignature(
+      "computed_column", .computed, required: ["expression"],
+      optional: [
+        "input_user_id", "input_user_features", "input_interactions_item_ids", "signal_overrides",
+        "name",
+      ], positional: "expression"),
+    CallSignature("embedding", .output, required: ["embedding_ref"], positional: "embedding_ref"),
     CallSignature(
       "precomputed_user", .encoder, required: ["input_user_id"], positional: "input_user_id"),
     CallSignature(
@@ -83,6 +92,9 @@ package struct CallSignature: Sendable {
       "user_attribute_pooling", .encoder, optional: ["input_user_id", "input_user_features"]),
     CallSignature(
       "item_attribute_pooling", .encoder, optional: ["input_item_id", "input_item_features"]),
+    CallSignature(
+      "session", .encoder, required: ["input_interactions_item_ids"],
+      positional: "input_interactions_item_ids"),
     CallSignature("lexical", .mode, optional: ["fuzziness", "fuzziness_edit_distance"]),
     CallSignature("vector", .mode, optional: ["text_embedding_ref", "use_exact_search"]),
   ]
@@ -91,7 +103,7 @@ package struct CallSignature: Sendable {
   private static let aliases = ["candidate_ids": "ids", "boost": "boosted"]
 
   /// The one name of a function that has several.
-  static func canonicalName(_ name: String) -> String { aliases[name] ?? name }
+  package static func canonicalName(_ name: String) -> String { aliases[name] ?? name }
 
   /// The signature of a function by its name in lower case.
   package static func named(_ name: String) -> CallSignature? { byName[canonicalName(name)] }

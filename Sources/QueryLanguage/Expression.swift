@@ -17,8 +17,10 @@ package struct Expression: Hashable, Sendable {
     case isIn(Expression, list: Expression, negated: Bool)
     case like(Expression, pattern: Expression, ignoresCase: Bool, negated: Bool)
     case between(Expression, low: Expression, high: Expression, negated: Bool)
-    /// The function's name is in lower case.
+    /// The function's name is in lower case. `COUNT(*)` is a `count` without arguments.
     case call(Name, [Expression])
+    /// `CASE WHEN … THEN … ELSE … END`
+    case conditional([CaseBranch], otherwise: Expression?)
     /// The type's name is in lower case.
     case cast(Expression, to: Name)
     /// `prebuilt('name', input_user_id=…)`: true for the rows that the filter leaves.
@@ -74,6 +76,16 @@ package struct Expression: Hashable, Sendable {
   package var conjuncts: [Expression] {
     guard case .binary(.and, let left, let right) = kind else { return [self] }
     return left.conjuncts + right.conjuncts
+  }
+}
+
+/// `WHEN condition THEN value`
+package struct CaseBranch: Hashable, Sendable {
+  package var condition: Expression
+  package var value: Expression
+  package init(condition: Expression, value: Expression) {
+    self.condition = condition
+    self.value = value
   }
 }
 

@@ -3,7 +3,7 @@ import Domain
 /// What a token is.
 package enum TokenKind: UInt8, Sendable {
   case end, identifier, quotedIdentifier, integer, decimal, string, parameter
-  case leftParenthesis, rightParenthesis, leftBracket, rightBracket
+  case leftParenthesis, rightParenthesis, leftBracket, rightBracket, leftBrace, rightBrace, colon
   case comma, dot, semicolon, star, power, plus, minus, slash, percent, concatenate
   case equal, notEqual, less, lessOrEqual, greater, greaterOrEqual
 }
@@ -156,6 +156,9 @@ struct Lexer {
       case UInt8(ascii: ")"): (kind, at) = (.rightParenthesis, at + 1)
       case UInt8(ascii: "["): (kind, at) = (.leftBracket, at + 1)
       case UInt8(ascii: "]"): (kind, at) = (.rightBracket, at + 1)
+      case UInt8(ascii: "{"): (kind, at) = (.leftBrace, at + 1)
+      case UInt8(ascii: "}"): (kind, at) = (.rightBrace, at + 1)
+      case UInt8(ascii: ":"): (kind, at) = (.colon, at + 1)
       case UInt8(ascii: ","): (kind, at) = (.comma, at + 1)
       case UInt8(ascii: ";"): (kind, at) = (.semicolon, at + 1)
       case UInt8(ascii: "+"): (kind, at) = (.plus, at + 1)

@@ -152,8 +152,34 @@ extension TextParser {
       if skip(word: "true") { return Formula(.bool(true), span(token)) }
       if skip(word: "false") { return Formula(.bool(false), span(token)) }
       if skip(word: "none") || skip(word: "null") { return Formula(.null, span(token)) }
+      if isNext("case"), self.token(ahead: 1).kind != .dot { return try caseFormula() }
       return try nameOrCall()
     default: throw fail("a name, a number or `(`")
+    }
+  }
+
+  /// `CASE WHEN c THEN v … ELSE w END`, read as `v if c else … w`.
+  private mutating func caseFormula() throws(Abort) -> Formula {
+    try nested { parser throws(Abort) in
+      let start = parser.advance()
+      let operand = parser.isNext("when") ? nil : try parser.disjunctionFormula()
+      var branches: [(condition: Formula, value: Formula)] = []
+      while parser.skip(word: "when") {
+        try parser.countOperator()
+        var condition = try parser.conditional()
+        if let operand { condition = parser.joined(.equal, operand, condition) }
+        if !parser.skip(word: "then") { throw parser.fail("THEN") }
+        branches.append((condition, try parser.conditional()))
+      }
+      if branches.isEmpty { throw parser.fail("WHEN") }
+      let last = parser.skip(word: "else") ? try parser.conditional() : Formula(.null)
+      if !parser.skip(word: "end") { throw parser.fail("WHEN, ELSE or END") }
+      let span = parser.span(since: start)
+      return branches.reversed().reduce(last) { otherwise, branch in
+        Formula(
+          .conditional(then: branch.value, condition: branch.condition, otherwise: otherwise),
+          span)
+      }
     }
   }
 

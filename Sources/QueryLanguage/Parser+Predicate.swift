@@ -17,7 +17,7 @@ extension TextParser {
     try nested { parser throws(Abort) in try parser.disjunction() }
   }
 
-  private mutating func disjunction() throws(Abort) -> Expression {
+  mutating func disjunction() throws(Abort) -> Expression {
     var left = try conjunction()
     while skip(word: "or") {
       try countOperator()
@@ -258,13 +258,7 @@ extension TextParser {
       if skip(word: "true") { return Expression(.bool(true), span(token)) }
       if skip(word: "false") { return Expression(.bool(false), span(token)) }
       if skip(word: "null") { return Expression(.null, span(token)) }
-      if isNext("case") {
-        isBroken = true
-        problems.add(
-          "not_supported", "CASE is not supported in a condition.", span(token),
-          help: "Write it with AND, OR and COALESCE.")
-        throw Abort()
-      }
+      if isNext("case") { return try caseExpression() }
       if self.token(ahead: 1).kind == .leftParenthesis { return try function() }
       if isReserved(token) { throw fail("a column or a value") }
       let reference = try columnReference()
@@ -299,10 +293,47 @@ extension TextParser {
           throw Abort()
         }
         return Expression(.truncate(count), parser.span(since: start))
+      case "count" where parser.token(ahead: 1).kind == .star:
+        parser.advance()
+        parser.advance()
+        try parser.expect(.rightParenthesis, "`)`")
+        return Expression(.call(name, []), parser.span(since: start))
+      case "count" where parser.isWord(parser.token(ahead: 1), "distinct"):
+        parser.advance()
+        parser.advance()
+        let operand = try parser.disjunction()
+        try parser.expect(.rightParenthesis, "`)`")
+        return Expression(
+          .call(Name("count_distinct", name.span), [operand]), parser.span(since: start))
       default:
         let arguments = try parser.elements()
         return Expression(.call(name, arguments), parser.span(since: start))
       }
+    }
+  }
+
+  /// `CASE WHEN … THEN … END`; `CASE x WHEN v` is read as `WHEN x = v`.
+  private mutating func caseExpression() throws(Abort) -> Expression {
+    try nested { parser throws(Abort) in
+      let start = parser.advance()
+      let operand = parser.isNext("when") ? nil : try parser.disjunction()
+      var branches: [CaseBranch] = []
+      while parser.skip(word: "when") {
+        try parser.countOperator()
+        var condition = try parser.disjunction()
+        if let operand {
+          condition = Expression(.binary(.equal, operand, condition), condition.span)
+        }
+        if !parser.skip(word: "then") { throw parser.fail("THEN") }
+        branches.append(CaseBranch(condition: condition, value: try parser.disjunction()))
+      }
+      if branches.isEmpty {
+        throw parser.fail("WHEN", help: "CASE WHEN price > 5 THEN 'dear' ELSE 'cheap' END")
+      }
+      let otherwise = parser.skip(word: "else") ? try parser.disjunction() : nil
+      if !parser.skip(word: "end") { throw parser.fail("WHEN, ELSE or END") }
+      return Expression(
+        .conditional(branches, otherwise: otherwise), parser.span(since: start))
     }
   }
 

@@ -1,7 +1,9 @@
 import Domain
 
 extension TextParser {
-  private static let clauses = ["FROM", "WHERE", "ORDER BY", "REORDER BY", "LIMIT", "OFFSET"]
+  private static let clauses = [
+    "FROM", "WHERE", "ORDER BY", "REORDER BY", "LIMIT", "OFFSET", "AS OF",
+  ]
 
   /// Reads a whole query and goes on after each problem.
   mutating func query() -> Query {
@@ -23,6 +25,13 @@ extension TextParser {
           ?? "A query opens with SELECT: SELECT * FROM items LIMIT 10")
       toClause()
     }
+    clauses(of: &query)
+    query.span = span(first).through(span(peek))
+    return query
+  }
+
+  /// Reads the clauses after `SELECT …` to the end of the text.
+  mutating func clauses(of query: inout Query) {
     var seen: Set<String> = []
     while peek.kind != .end {
       let start = peek
@@ -53,6 +62,8 @@ extension TextParser {
         case "OFFSET":
           advance()
           query.offset = try count("OFFSET")
+        case "AS OF":
+          query.asOf = try asOf()
         default:
           if peek.kind == .semicolon {
             advance()
@@ -71,18 +82,17 @@ extension TextParser {
         toClause()
       }
     }
-    query.span = span(first).through(span(peek))
-    return query
   }
 
   /// The clause that opens here, or nil.
-  private func clauseName() -> String? {
+  func clauseName() -> String? {
     if isNext("from") { return "FROM" }
     if isNext("where") { return "WHERE" }
     if isNext("order"), isWord(token(ahead: 1), "by") { return "ORDER BY" }
     if isNext("reorder"), isWord(token(ahead: 1), "by") { return "REORDER BY" }
     if isNext("limit") { return "LIMIT" }
     if isNext("offset") { return "OFFSET" }
+    if isAsOf { return "AS OF" }
     return nil
   }
 
@@ -95,7 +105,7 @@ extension TextParser {
     }
   }
 
-  private mutating func unexpected() -> Abort {
+  mutating func unexpected() -> Abort {
     let token = peek
     if isNext("join") || isNext("inner") || isNext("left") || isNext("cross") {
       unsupported("JOINs are not supported: the engine's tables are joined when it is set up.")
@@ -122,13 +132,13 @@ extension TextParser {
     return Abort()
   }
 
-  private mutating func unsupported(_ message: String) {
+  mutating func unsupported(_ message: String) {
     isBroken = true
     problems.add("not_supported", message, span(peek))
   }
 
   /// Elements between commas, to the end of the clause. A bad element is left out.
-  private mutating func list<Element>(
+  mutating func list<Element>(
     _ element: (inout TextParser) throws(Abort) -> Element
   ) -> [Element] {
     var out: [Element] = []
@@ -168,20 +178,20 @@ extension TextParser {
     let token = peek
     if skip(.star) { return .all(span(token)) }
     if token.kind == .identifier, self.token(ahead: 1).kind == .leftParenthesis {
-      let call = try call([.score, .reranker])
+      let call = try call([.score, .reranker, .computed, .output])
       return .call(call, alias: try alias())
     }
     let reference = try columnReference()
     return .column(reference, alias: try alias())
   }
 
-  private mutating func alias() throws(Abort) -> Name? {
-    skip(word: "as") ? try name("an alias") : nil
+  mutating func alias() throws(Abort) -> Name? {
+    !isAsOf && skip(word: "as") ? try name("an alias") : nil
   }
 
   // MARK: FROM
 
-  private mutating func from() throws(Abort) -> From {
+  mutating func from() throws(Abort) -> From {
     let token = peek
     if token.kind == .leftParenthesis {
       unsupported("Sub-queries are not supported.")
@@ -263,19 +273,19 @@ extension TextParser {
     return OrderTerm(key: key, isDescending: direction, nullsFirst: nulls)
   }
 
-  private mutating func sortDirection() -> Bool? {
+  mutating func sortDirection() -> Bool? {
     if skip(word: "desc") { return true }
     return skip(word: "asc") ? false : nil
   }
 
-  private mutating func nullsFirst() throws(Abort) -> Bool {
+  mutating func nullsFirst() throws(Abort) -> Bool {
     guard skip(word: "nulls") else { return false }
     if skip(word: "first") { return true }
     if skip(word: "last") { return false }
     throw fail("FIRST or LAST")
   }
 
-  private mutating func count(_ clause: String) throws(Abort) -> Argument {
+  mutating func count(_ clause: String) throws(Abort) -> Argument {
     let value = try argumentValue()
     switch value.kind {
     case .int, .parameter: return value
@@ -333,6 +343,7 @@ extension TextParser {
         switch found.role {
         case .retriever: "in FROM"
         case .score, .reranker: "in SELECT and ORDER BY"
+        case .computed, .output: "in SELECT"
         case .encoder: "after `encoder=`"
         case .mode: "after `mode=`"
         }
@@ -389,9 +400,9 @@ extension TextParser {
     }
     let value: Argument =
       switch (signature?.role, name?.text) {
-      case (.score, "expression"): try formulaArgument()
+      case (.score, "expression"), (.computed, "expression"): try formulaArgument()
       case (.retriever, "where"): try predicateArgument()
-      case (.retriever, "columns"): try columnsArgument()
+      case (.retriever, "columns"), (.reranker, "columns"): try columnsArgument()
       default: try argumentValue()
       }
     return CallArgument(name: name, value: value)
@@ -488,6 +499,7 @@ extension TextParser {
         try parser.expect(.rightBracket, "`]` or `,`")
         return Argument(.list(elements), parser.span(since: token))
       }
+    case .leftBrace: return try object()
     case .identifier:
       if skip(word: "true") { return Argument(.bool(true), span(token)) }
       if skip(word: "false") { return Argument(.bool(false), span(token)) }
@@ -502,6 +514,25 @@ extension TextParser {
       let word = try name("a value")
       return Argument(.name(word.text), word.span)
     default: throw fail("a value")
+    }
+  }
+
+  private mutating func object() throws(Abort) -> Argument {
+    try nested { parser throws(Abort) in
+      let start = parser.advance()
+      var members: [ObjectMember] = []
+      while parser.peek.kind != .rightBrace {
+        let key = parser.peek
+        guard [.string, .identifier, .quotedIdentifier].contains(key.kind) else {
+          throw parser.fail("a name")
+        }
+        parser.advance()
+        try parser.expect(.colon, "`:`")
+        members.append(ObjectMember(name: parser.text(key), value: try parser.argumentValue()))
+        if !parser.skip(.comma) { break }
+      }
+      try parser.expect(.rightBrace, "`}` or `,`")
+      return Argument(.object(members), parser.span(since: start))
     }
   }
 

@@ -12,10 +12,11 @@ package enum Printer {
     if !query.reorder.isEmpty { parts.append("REORDER BY " + commas(query.reorder.map(text))) }
     if let limit = query.limit { parts.append("LIMIT " + text(limit)) }
     if let offset = query.offset { parts.append("OFFSET " + text(offset)) }
+    if let asOf = query.asOf { parts.append("AS OF " + text(asOf)) }
     return parts.joined(separator: " ")
   }
 
-  private static func commas(_ parts: [String]) -> String { parts.joined(separator: ", ") }
+  static func commas(_ parts: [String]) -> String { parts.joined(separator: ", ") }
 
   private static func text(_ item: SelectItem) -> String {
     func alias(_ name: Name?) -> String { name.map { " AS " + word($0.text) } ?? "" }
@@ -26,7 +27,7 @@ package enum Printer {
     }
   }
 
-  private static func text(_ from: From) -> String {
+  static func text(_ from: From) -> String {
     switch from {
     case .retrievers(let calls): "retrieve(" + commas(calls.map(text)) + ")"
     case .entity(let name): name.text
@@ -70,6 +71,8 @@ package enum Printer {
     case .string(let value): quoted(value)
     case .parameter(let name): "$" + name
     case .list(let elements): "[" + commas(elements.map(text)) + "]"
+    case .object(let members):
+      "{" + commas(members.map { quoted($0.name) + ": " + text($0.value) }) + "}"
     case .name(let name): word(name)
     case .call(let call): text(call)
     case .formula(let formula): quoted(text(formula))
@@ -147,7 +150,12 @@ package enum Printer {
         text(operand, above: 4) + " \(not(negated))BETWEEN " + text(low, above: 5) + " AND "
           + text(high, above: 5)
       case .call(let name, let arguments):
-        word(name.text) + "(" + commas(arguments.map(text)) + ")"
+        word(name.text) + "("
+          + (name.text == "count" && arguments.isEmpty ? "*" : commas(arguments.map(text))) + ")"
+      case .conditional(let branches, let otherwise):
+        "CASE "
+          + branches.map { "WHEN " + text($0.condition) + " THEN " + text($0.value) + " " }
+          .joined() + (otherwise.map { "ELSE " + text($0) + " " } ?? "") + "END"
       case .cast(let operand, let type): "CAST(" + text(operand) + " AS " + word(type.text) + ")"
       case .prebuilt(let name, let user):
         "prebuilt(" + text(name) + (user.map { ", input_user_id=" + text($0) } ?? "") + ")"
@@ -208,7 +216,7 @@ package enum Printer {
   }
 
   private static func formulaWord(_ name: String) -> String {
-    let keywords = ["and", "or", "not", "if", "else", "true", "false", "none", "null"]
+    let keywords = ["and", "or", "not", "if", "else", "true", "false", "none", "null", "case"]
     let bytes = name.utf8
     if let first = bytes.first, Lexer.isWordStart(first), bytes.allSatisfy(Lexer.isWord),
       !keywords.contains(name.lowercased())

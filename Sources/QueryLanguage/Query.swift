@@ -52,12 +52,14 @@ package struct Query: Hashable, Sendable {
   package var reorder: [Call]
   package var limit: Argument?
   package var offset: Argument?
+  /// `AS OF`: a log position or a time at which histories are read.
+  package var asOf: Argument?
   package var span: SourceSpan
 
   package init(
     select: [SelectItem], from: From? = nil, predicate: Expression? = nil,
     order: [OrderTerm] = [], reorder: [Call] = [], limit: Argument? = nil,
-    offset: Argument? = nil, span: SourceSpan = .none
+    offset: Argument? = nil, asOf: Argument? = nil, span: SourceSpan = .none
   ) {
     self.select = select
     self.from = from
@@ -66,6 +68,7 @@ package struct Query: Hashable, Sendable {
     self.reorder = reorder
     self.limit = limit
     self.offset = offset
+    self.asOf = asOf
     self.span = span
   }
 }
@@ -74,7 +77,7 @@ package struct Query: Hashable, Sendable {
 package enum SelectItem: Hashable, Sendable {
   case all(SourceSpan)
   case column(ColumnReference, alias: Name?)
-  /// `score(...)` or a re-ranker.
+  /// `score(...)`, a re-ranker, `computed_column(...)` or `embedding(...)`.
   case call(Call, alias: Name?)
 }
 
@@ -139,6 +142,8 @@ package struct Argument: Hashable, Sendable {
     /// `$name`, without the dollar sign and without `param.`.
     case parameter(String)
     case list([Argument])
+    /// `{'name': value, …}`
+    case object([ObjectMember])
     /// A bare word: an alias.
     case name(String)
     case call(Call)
@@ -154,6 +159,16 @@ package struct Argument: Hashable, Sendable {
   package init(_ kind: Kind, _ span: SourceSpan = .none) {
     self.kind = kind
     self.span = span
+  }
+}
+
+/// A member of an object among the arguments.
+package struct ObjectMember: Hashable, Sendable {
+  package var name: String
+  package var value: Argument
+  package init(name: String, value: Argument) {
+    self.name = name
+    self.value = value
   }
 }
 

@@ -34,6 +34,12 @@ private struct ConfigReader {
       return Query(select: [])
     }
     var query = Query(select: select(config["columns"], at: "query.columns"))
+    for (i, step) in list(config["computed_columns"]).enumerated() {
+      if let item = computedColumn(step, at: "query.computed_columns[\(i)]") {
+        query.select.append(item)
+      }
+    }
+    query.select += embeddings(config["embeddings"])
     query.from = from(config)
     for (i, step) in list(config["filter"]).enumerated() {
       guard let term = filter(step, at: "query.filter[\(i)]") else { continue }
@@ -73,10 +79,16 @@ private struct ConfigReader {
     value.string.flatMap { TextParser.parameterName(Array($0.utf8)[...]) }
   }
 
-  /// A plain value; nil for null and for objects.
+  /// A plain value; nil for null.
   private func argument(_ value: JSON?) -> Argument? {
     switch value {
-    case nil, .null, .object: nil
+    case nil, .null: nil
+    case .object(let members):
+      Argument(
+        .object(
+          members.compactMap { member in
+            argument(member.value).map { ObjectMember(name: member.name, value: $0) }
+          }))
     case .bool(let value): Argument(.bool(value))
     case .int(let value): Argument(.int(value))
     case .double(let value): Argument(.double(value))
@@ -149,7 +161,12 @@ private struct ConfigReader {
     }
     var calls: [Call] = []
     for (i, step) in steps.enumerated() {
-      if let call = retriever(step, at: "query.retrieve[\(i)]") { calls.append(call) }
+      guard var call = retriever(step, at: "query.retrieve[\(i)]") else { continue }
+      if config["from"]?.string?.lowercased().hasPrefix("user") == true {
+        call.arguments.append(
+          CallArgument(name: Name("entity_type"), value: Argument(.string("users"))))
+      }
+      calls.append(call)
     }
     return .retrievers(calls)
   }
@@ -168,7 +185,8 @@ private struct ConfigReader {
           [("type", "encoder")]
             + [
               "input_user_id", "input_item_id", "pooling_function", "truncate_interactions",
-              "num_clusters",
+              "num_clusters", "input_user_features", "input_item_features",
+              "input_interactions_item_ids",
             ].map { ($0, $0) })
       }
     case "text_search":
@@ -182,20 +200,8 @@ private struct ConfigReader {
           ])
       }
     case "column_order":
-      let columns = list(step["columns"]).compactMap { column in
-        column["name"]?.string.map {
-          SortColumn(
-            column: ColumnReference(name: Name($0)),
-            isDescending: column["ascending"]?.bool == false,
-            nullsFirst: column["nulls_first"]?.bool == true)
-        }
-      }
-      if columns.isEmpty {
-        add("missing_field", "Missing required field: '\(place).columns'", at: place)
-        return nil
-      }
-      call.arguments.append(
-        CallArgument(name: Name("columns"), value: Argument(.columns(columns))))
+      guard let columns = sortColumns(step, at: place) else { return nil }
+      call.arguments.append(CallArgument(name: Name("columns"), value: columns))
     case "ids": names += [("item_ids", "item_ids")]
     case "candidate_attributes": names += [("item_attributes", "item_attributes")]
     case "filter": break
@@ -222,6 +228,22 @@ private struct ConfigReader {
         CallArgument(name: Name("where"), value: Argument(.predicate(Expression(.bool(true))))))
     }
     return call
+  }
+
+  private mutating func sortColumns(_ step: JSON, at place: String) -> Argument? {
+    let columns = list(step["columns"]).compactMap { column in
+      column["name"]?.string.map {
+        SortColumn(
+          column: ColumnReference(name: Name($0)),
+          isDescending: column["ascending"]?.bool == false,
+          nullsFirst: column["nulls_first"]?.bool == true)
+      }
+    }
+    if columns.isEmpty {
+      add("missing_field", "Missing required field: '\(place).columns'", at: place)
+      return nil
+    }
+    return Argument(.columns(columns))
   }
 
   private mutating func filter(_ step: JSON, at place: String) -> Expression? {
@@ -255,6 +277,43 @@ private struct ConfigReader {
     }
   }
 
+  private static let scoreMembers = [
+    "input_user_id", "input_user_features", "input_interactions_item_ids", "signal_overrides",
+  ]
+
+  /// A computed column as `computed_column(…) AS alias`.
+  private mutating func computedColumn(_ step: JSON, at place: String) -> SelectItem? {
+    guard let model = text(step, "value_model", at: place) else { return nil }
+    guard let alias = text(step, "output_alias", at: place) else { return nil }
+    do throws(Diagnostics) {
+      var call = Call(name: Name("computed_column"))
+      call.arguments = [
+        CallArgument(
+          name: Name("expression"), value: Argument(.formula(try Parser.formula(model))))
+      ]
+      call.arguments += arguments(step, ConfigReader.scoreMembers.map { ($0, $0) })
+      return .call(call, alias: Name(alias))
+    } catch {
+      keep(error, at: "\(place).value_model")
+      return nil
+    }
+  }
+
+  private mutating func embeddings(_ names: JSON?) -> [SelectItem] {
+    list(names).enumerated().compactMap { i, name in
+      guard let reference = argument(name), name.string != nil else {
+        add(
+          "type_mismatch", "expected the name of an embedding, found \(name.kindName)",
+          at: "query.embeddings[\(i)]")
+        return nil
+      }
+      return .call(
+        Call(
+          name: Name("embedding"),
+          arguments: [CallArgument(name: Name("embedding_ref"), value: reference)]), alias: nil)
+    }
+  }
+
   private mutating func score(_ step: JSON?, into query: inout Query) {
     guard let step, step != .null, step["type"]?.string != "passthrough" else { return }
     guard let model = text(step, "value_model", at: "query.score") else { return }
@@ -265,7 +324,7 @@ private struct ConfigReader {
         arguments: [CallArgument(name: Name("expression"), value: Argument(.formula(formula)))])
       call.arguments += arguments(
         step,
-        ["input_user_id", "input_interactions_item_ids"].map { ($0, $0) })
+        ConfigReader.scoreMembers.map { ($0, $0) })
       if step["preserve_order"]?.bool == true {
         query.select.append(
           .call(call, alias: Name(step["output_alias"]?.string ?? "score")))
@@ -287,7 +346,13 @@ private struct ConfigReader {
       return nil
     }
     var call = Call(name: Name(signature.name))
-    call.arguments = arguments(step, signature.parameters.map { ($0, $0) })
+    call.arguments = arguments(
+      step,
+      signature.parameters.filter { $0 != "retriever" && $0 != "columns" }.map { ($0, $0) })
+    if signature.name == "column_sort" {
+      guard let columns = sortColumns(step, at: place) else { return nil }
+      call.arguments.append(CallArgument(name: Name("columns"), value: columns))
+    }
     if let inner = step["retriever"], inner.object != nil {
       guard let retriever = retriever(inner, at: "\(place).retriever") else { return nil }
       call.arguments.append(
