@@ -108,22 +108,11 @@ private func problems(_ text: String, _ parameters: [String: JSON] = [:]) -> [Di
       "SELECT * FROM similarity(embedding_ref='seq', encoder='precomputed_usr', input_user_id='u')",
       "unknown encoder `precomputed_usr`"
     ),
-    (
-      "SELECT * FROM similarity(embedding_ref='seq', encoder='interaction_round_robin', input_user_id='u')",
-      "the encoder `interaction_round_robin` is not available in this build"
-    ),
     ("SELECT * FROM similarity(embedding_ref='seq', input_item_id='nope')", "unknown item `nope`"),
-    ("SELECT * FROM text_search(query='x')", "text_search() is not available in this build"),
-    (
-      "SELECT * FROM candidate_attributes($list)",
-      "candidate_attributes() is not available in this build"
-    ),
     (
       "SELECT * FROM similarity(embedding_ref='seq', input_user_id='u', entity_type='items'), ids(['i1'], entity_type='users')",
       "All retrievers must use the same entity_type. Found: items and users"
     ),
-    ("SELECT * FROM users", "FROM users is not available in this build"),
-    ("SELECT * FROM data.videos", "FROM data.videos is not available in this build"),
     ("SELECT * FROM items WHERE year", "a condition must be true or false; this is a whole number"),
     ("SELECT * FROM items WHERE year LIKE 'x'", "LIKE needs a text, not a whole number"),
     ("SELECT * FROM items WHERE title + 1 > 2", "`+` needs numbers, not a text"),
@@ -145,10 +134,6 @@ private func problems(_ text: String, _ parameters: [String: JSON] = [:]) -> [Di
       "SELECT * FROM items WHERE prebuilt('already_seen')",
       "the filter `already_seen` is personal and needs `input_user_id`"
     ),
-    (
-      "SELECT * FROM items WHERE user.country = 'de'",
-      "a user's column (`user.country`) is not available in this build"
-    ),
     ("SELECT * FROM items ORDER BY tags", "rows cannot be ordered by `tags`, which holds lists"),
     ("SELECT * FROM items ORDER BY sasrec", "ORDER BY sasrec needs a user"),
     (
@@ -166,19 +151,75 @@ private func problems(_ text: String, _ parameters: [String: JSON] = [:]) -> [Di
     ),
     (
       "SELECT * FROM items ORDER BY score(expression='text_encoding(item)')",
-      "text_encoding() is not available in this build"
+      "text_encoding() is a vector; a score needs a number"
     ),
     (
-      "SELECT * FROM items ORDER BY score(expression='user.age')",
-      "`user.age` is not available in this build"
+      "SELECT * FROM items ORDER BY score(expression='colbert_v2(item, $user)')",
+      "colbert_v2() is not available in this build"
+    ),
+    ("SELECT * FROM items ORDER BY score(expression='user.age')", "`user.age` needs a user"),
+    (
+      "SELECT * FROM items ORDER BY score(expression='user.aeg', input_user_id='u')",
+      "unknown user column `aeg`"
     ),
     (
-      "SELECT * FROM items ORDER BY score(expression='1') REORDER BY exploration(0.2)",
-      "exploration() is not available in this build"
+      "SELECT * FROM items WHERE language = user.country AND prebuilt('already_seen', input_user_id='u') ORDER BY score(expression='sasrec', input_user_id='v')",
+      "the query names several users; `user.country` could be any's"
+    ),
+    ("SELECT user.age FROM items", "`user.age` is a value and no column of the rows"),
+    (
+      "SELECT * FROM items ORDER BY score(expression='user.likes', input_user_id='u')",
+      "`user.likes` holds a list; a score needs a number"
     ),
     (
-      "SELECT * FROM items ORDER BY score(expression='1') REORDER BY diversity(0.2)",
-      "diversity() needs `diversity_attributes`"
+      "SELECT * FROM items ORDER BY score(expression='dot(text_encoding(item), user)', input_user_id='u')",
+      "a vector must stand here"
+    ),
+    (
+      "SELECT * FROM items ORDER BY score(expression='1') REORDER BY diversity(0.2, text_encoding_embedding_ref='titel_embedding')",
+      "unknown embedding `titel_embedding`"
+    ),
+    (
+      "SELECT * FROM items ORDER BY score(expression='1') REORDER BY exploration(0.2, retriever='x')",
+      "unknown retriever `x`"
+    ),
+    (
+      "SELECT * FROM items REORDER BY boosted(0.2)", "boosted() needs `retriever`"
+    ),
+    (
+      "SELECT * FROM items REORDER BY column_sort(columns='prise')", "unknown column `prise`"
+    ),
+    (
+      "SELECT computed_column(expression='item.price') AS price FROM items",
+      "the catalog has a column `price` already"
+    ),
+    (
+      "SELECT * FROM similarity(embedding_ref='seq', encoder='session')",
+      "the encoder `session` needs `input_interactions_item_ids`"
+    ),
+    (
+      "SELECT * FROM text_search(query='x', mode='vector')",
+      "text_search() in vector mode needs `text_embedding_ref`"
+    ),
+    (
+      "SELECT * FROM text_search(query='x', mode='vector', text_embedding_ref='seq')",
+      "the embedding `seq` has no encoder for texts"
+    ),
+    ("SELECT * FROM text_search(query='x', mode='lexcial')", "unknown mode `lexcial`"),
+    (
+      "SELECT * FROM candidate_attributes($list), column_order(columns='year')",
+      "candidate_attributes() stands alone: its items need not be in the catalog"
+    ),
+    ("SELECT * FROM candidate_attributes($user)", "`item_attributes` is a list of at most 10000 objects"),
+    ("SELECT * FROM items AS OF 'soon'", "AS OF takes a position of the log or a time"),
+    ("SELECT * FROM data.events", "One query that ranks is needed here."),
+    (
+      "SELECT * FROM items WHERE CASE WHEN year > 1 THEN 1 ELSE 'x' END = 1",
+      "the values of CASE need one type; this is a text after a whole number"
+    ),
+    (
+      "SELECT * FROM items WHERE CASE year > 1 THEN 1 END = 1",
+      "Expected WHEN, found `THEN`."
     ),
     (
       "SELECT score(expression='1') AS a, score(expression='2') AS b FROM items ORDER BY a",

@@ -216,7 +216,7 @@ private func messages(_ text: String) -> [String] { Parser.parse(text).problems.
           |                          ^^^^^^^^^^^^ did you mean `embedding_ref`?
           help: Arguments: embedding_ref, encoder, limit, entity_type, use_exact_search, where, name, \
         input_user_id, input_item_id, pooling_function, truncate_interactions, num_clusters, \
-        input_user_features, input_item_features.
+        input_user_features, input_item_features, input_interactions_item_ids.
         """,
         """
         error: similarity() needs `embedding_ref`.
@@ -225,14 +225,14 @@ private func messages(_ text: String) -> [String] { Parser.parse(text).problems.
           |               ^^^^^^^^^^
           help: Arguments: embedding_ref, encoder, limit, entity_type, use_exact_search, where, name, \
         input_user_id, input_item_id, pooling_function, truncate_interactions, num_clusters, \
-        input_user_features, input_item_features.
+        input_user_features, input_item_features, input_interactions_item_ids.
         """,
         """
         error: Expected a clause or the end, found `LIMT`.
          --> query:1:44
         1 | SELECT * FROM similarity(embeding_ref='e') LIMT 3
           |                                            ^^^^ did you mean `LIMIT`?
-          help: Clauses: FROM, WHERE, ORDER BY, REORDER BY, LIMIT, OFFSET.
+          help: Clauses: FROM, WHERE, ORDER BY, REORDER BY, LIMIT, OFFSET, AS OF.
         """,
       ])
   }
@@ -249,7 +249,7 @@ private func messages(_ text: String) -> [String] { Parser.parse(text).problems.
     ("SELECT * FROM items GROUP BY a", "GROUP BY is not supported."),
     ("SELECT * FROM items WHERE a = 'x", "This text is not closed."),
     ("SELECT * FROM items WHERE a = 1e999", "The number `1e999` is out of range."),
-    ("SELECT * FROM items WHERE CASE a", "CASE is not supported in a condition."),
+    ("SELECT * FROM items WHERE CASE a", "The text ends where WHEN should stand."),
     ("SELECT * FROM itms", "Unknown source: 'itms'."),
     ("SELECT limit FROM items", "Expected a column, found `limit`."),
     (
