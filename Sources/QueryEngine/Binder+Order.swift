@@ -19,7 +19,11 @@ extension Binder {
       case .call(let call, let alias) where call.name.text == "score":
         scores.append(call)
         if let alias { aliases.scores[alias.text] = call }
-      case .call(let call, let alias): if let alias { aliases.rerankers[alias.text] = call }
+      case .call(let call, let alias):
+        guard let alias else { continue }
+        if CallSignature.named(call.name.text)?.role == .reranker {
+          aliases.rerankers[alias.text] = call
+        }
       case .column(let reference, let alias?): aliases.columns[alias.text] = reference
       case .column, .all: break
       }

@@ -47,9 +47,13 @@ extension Binder {
     }
     switch name.text {
     case "precomputed_user":
-      return need("input_user_id").map { .nearest(embedding: embedding, .precomputedUser(UserID($0))) }
+      return need("input_user_id").map {
+        .nearest(embedding: embedding, .precomputedUser(UserID($0)))
+      }
     case "precomputed_item":
-      return need("input_item_id").map { .nearest(embedding: embedding, .precomputedItem(ItemID($0))) }
+      return need("input_item_id").map {
+        .nearest(embedding: embedding, .precomputedItem(ItemID($0)))
+      }
     case "interaction_pooling":
       let interactions = whole("truncate_interactions", default: 10, most: 10_000)
       let pooling = pooling()
@@ -173,7 +177,8 @@ extension Binder {
     }
     if words.utf8.count > 1000 {
       problems.add(
-        "query_too_long", "the text to search for has \(words.utf8.count) bytes; at most 1000 count",
+        "query_too_long",
+        "the text to search for has \(words.utf8.count) bytes; at most 1000 count",
         argument.span)
       return nil
     }

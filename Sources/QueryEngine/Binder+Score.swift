@@ -24,7 +24,8 @@ extension Binder {
     for (name, value) in features(call, "signal_overrides") {
       guard let number = value.number else {
         problems.add(
-          "type_mismatch", "`signal_overrides` sets names to numbers; `\(name)` is \(value.kindName)",
+          "type_mismatch",
+          "`signal_overrides` sets names to numbers; `\(name)` is \(value.kindName)",
           call["signal_overrides"]?.span ?? call.span)
         continue
       }
@@ -33,7 +34,8 @@ extension Binder {
     return out
   }
 
-  private func formulaBinder(_ call: Call, retrievers: [String?], _ user: UserInput?) -> FormulaBinder
+  private func formulaBinder(_ call: Call, retrievers: [String?], _ user: UserInput?)
+    -> FormulaBinder
   {
     var context = self.user
     switch user {

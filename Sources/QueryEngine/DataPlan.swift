@@ -88,14 +88,19 @@ struct DataPlan {
   }
 
   private static func hasAggregate(_ expression: Expression) -> Bool {
-    var isFound = false
+    aggregate(in: expression) != nil
+  }
+
+  /// Where the expression calls an aggregate, or nil.
+  static func aggregate(in expression: Expression) -> SourceSpan? {
+    var found: SourceSpan?
     _ = expression.mapped { node in
       if case .call(let name, _) = node.kind, Aggregate(rawValue: name.text) != nil {
-        isFound = true
+        found = found ?? name.span
       }
       return nil
     }
-    return isFound
+    return found
   }
 
   /// The expression over the table of groups.

@@ -34,6 +34,12 @@ struct DataQueryRunner {
     if let predicate = query.predicate {
       var binder = PredicateBinder(finder)
       let filled = parameters.filled(predicate)
+      if let aggregate = DataPlan.aggregate(in: filled) {
+        problems.add(
+          "misplaced_function", "an aggregate cannot stand in WHERE", aggregate,
+          help: "Conditions on groups stand in HAVING.")
+        throw failure()
+      }
       if let condition = binder.condition(filled) {
         rows = PredicateScan(columns: binder.columns, rowCount: table.rowCount).rows(condition).rows
       }

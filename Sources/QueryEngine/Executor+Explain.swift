@@ -57,7 +57,7 @@ extension Executor {
     let row = candidates.rows[place]
     var journey = Journey(
       id: source.itemID(of: row).rawValue, retrievedBy: [], retrievalScores: [],
-      retrievalRanks: [], filters: plan.conditions.map(Plan.text),
+      retrievalRanks: [], filters: plan.conditions.map(Plan.words),
       score: (scores ?? candidates.scores)[place], scoreRank: nil, moves: [],
       finalPosition: plan.offset + position + 1, propensity: propensities[place])
     for (number, found) in candidates.found.enumerated() {
@@ -89,7 +89,8 @@ extension Executor {
     }
     guard let row = source.row(of: ItemID(id)), row.index < rowCount else {
       let near = nearestName(
-        to: id, among: (0..<min(rowCount, 10_000)).map { source.itemID(of: CatalogRow($0)).rawValue })
+        to: id,
+        among: (0..<min(rowCount, 10_000)).map { source.itemID(of: CatalogRow($0)).rawValue })
       return why(
         "catalog", "the catalog has no item '\(id)'",
         near.map { ["did you mean '\($0)'?"] } ?? [])
@@ -101,7 +102,8 @@ extension Executor {
       return why("listed", "the item is not listed: it was removed or hidden")
     }
     for condition in plan.conditions where try !meets(condition, row) {
-      return why("filter", "the item does not meet: \(Plan.text(condition))", cells(condition, row))
+      return why(
+        "filter", "the item does not meet: \(Plan.words(condition))", cells(condition, row))
     }
     if excluded.contains(row) {
       return why("pagination", "an earlier page of this pagination key held the item")
@@ -121,7 +123,8 @@ extension Executor {
       let isLast = number == orders.count - 1
       if let before = previous, before <= last, rank > last {
         return why(
-          "reorder", "`\(order.step)` moved the item from rank \(before) to \(rank), behind the "
+          "reorder",
+          "`\(order.step)` moved the item from rank \(before) to \(rank), behind the "
             + "\(last) that the answer has room for", scored(score))
       }
       if isLast {
@@ -193,7 +196,7 @@ extension Executor {
       var refusal: String?
       for condition in retriever.conditions {
         if refusal == nil, try !meets(condition, row) {
-          refusal = "\(name(place)): the item does not meet \(Plan.text(condition))"
+          refusal = "\(name(place)): the item does not meet \(Plan.words(condition))"
         }
         try apply(condition, to: &rows)
       }
@@ -204,6 +207,19 @@ extension Executor {
       var wide = retriever
       if case .ids = retriever.operation {
         reasons.append("\(name(place)): the item is not among the given ids")
+        continue
+      }
+      if case .rows = retriever.operation {
+        let rank = rows.rows.firstIndex(of: row.index).map { $0 + 1 } ?? 0
+        let last = candidates.found[place].rows.count
+        if plan.retrievers.count == 1, retriever.limit == nil {
+          return why(
+            "limit",
+            "items come in the order of the catalog; the item is number \(rank), and the "
+              + "answer ends after \(last)", [])
+        }
+        reasons.append(
+          "\(name(place)): number \(rank) in the order of the catalog, beyond its first \(last)")
         continue
       }
       wide.limit = nil
@@ -227,7 +243,7 @@ extension Executor {
   /// For each row of the answer what each of the newest events adds to its score: the query's score
   /// with the whole history, less that with the one event left out.
   mutating func influences(_ order: [Int]) throws -> [[Influence]] {
-    let user = plan.score?.user ?? plan.user.map { .user($0) }
+    let user = plan.score?.user ?? plan.user.map { .user($0) } ?? givenSession
     let history: [ItemID]
     var known: UserID?
     switch user {
@@ -257,6 +273,16 @@ extension Executor {
       }
     }
     return out
+  }
+
+  /// The session that a retriever was given.
+  private var givenSession: UserInput? {
+    for retriever in plan.retrievers {
+      if case .nearestTo(_, .session(let items)) = retriever.operation {
+        return .session(items, user: nil)
+      }
+    }
+    return nil
   }
 
   /// Scores of some candidates for a user: by the query's expression, or else by the first retriever

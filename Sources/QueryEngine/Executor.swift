@@ -104,7 +104,7 @@ struct Executor {
       if options.explains {
         let left = allowed.population
         try record(
-          .filter, Plan.text(condition), kind: condition.kind, count, left,
+          .filter, Plan.words(condition), kind: condition.kind, count, left,
           details: condition.details + [JSON.Member("items_filtered", .int(Int64(count - left)))])
         count = left
       }
@@ -191,7 +191,7 @@ struct Executor {
       JSON.Member(
         "filter_predicate",
         retriever.conditions.isEmpty
-          ? .null : .string(retriever.conditions.map(Plan.text).joined(separator: " AND "))),
+          ? .null : .string(retriever.conditions.map(Plan.words).joined(separator: " AND "))),
     ]
   }
 

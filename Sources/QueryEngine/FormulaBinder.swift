@@ -219,7 +219,8 @@ struct FormulaBinder {
     case "text_encoding", "pooled_text_encoding":
       problems.add(
         "type_mismatch", "\(name.text)() is a vector; a score needs a number", span,
-        help: "cosine_similarity(text_encoding(item), pooled_text_encoding(user.recent_interactions))"
+        help:
+          "cosine_similarity(text_encoding(item), pooled_text_encoding(user.recent_interactions))"
       )
       return nil
     default: break

@@ -227,10 +227,19 @@ struct Plan {
     }
   }
 
+  /// The condition and how it is answered.
   static func text(_ condition: Condition) -> String {
     switch condition {
-    case .known(_, let text): "\(Printer.text(text)) (cached bitmap)"
-    case .scan(_, _, let text, _): "\(Printer.text(text)) (column scan)"
+    case .known: "\(words(condition)) (cached bitmap)"
+    case .scan: "\(words(condition)) (column scan)"
+    case .prebuilt: words(condition)
+    }
+  }
+
+  /// The condition alone.
+  static func words(_ condition: Condition) -> String {
+    switch condition {
+    case .known(_, let text), .scan(_, _, let text, _): Printer.text(text)
     case .prebuilt(let name, let user, _):
       "not in filter '\(name)'" + (user.map { " of user '\($0.rawValue)'" } ?? "")
     }

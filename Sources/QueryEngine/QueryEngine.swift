@@ -267,8 +267,10 @@ package final class QueryEngine: Sendable {
     let problems = parameters.problems
     if calls.count > 1 {
       problems.add(
-        "not_supported", "candidate_attributes() stands alone: its items need not be in the catalog",
-        call.name.span, help: "Rank items of the catalog with ids($item_ids), or in a second query.")
+        "not_supported",
+        "candidate_attributes() stands alone: its items need not be in the catalog",
+        call.name.span, help: "Rank items of the catalog with ids($item_ids), or in a second query."
+      )
       return nil
     }
     guard let argument = call["item_attributes"], let value = parameters.value(of: argument) else {

@@ -84,7 +84,8 @@ struct AttributeSource: QuerySource {
       case (.double, nil), (.double, .int64), (.double, .double): type = .double
       case (.bool, nil): type = .bool
       case (.array(let elements), nil), (.array(let elements), .stringArray):
-        type = elements.allSatisfy { $0.number != nil } && !elements.isEmpty
+        type =
+          elements.allSatisfy { $0.number != nil } && !elements.isEmpty
           ? .float64Array : .stringArray
       default: type = .string
       }

@@ -210,8 +210,9 @@ enum PorterStemmer {
       set(at, "")
       if ends("at") != nil || ends("bl") != nil || ends("iz") != nil {
         set(letters.count, "e")
-      } else if endsDouble, ![UInt8(ascii: "l"), UInt8(ascii: "s"), UInt8(ascii: "z")]
-        .contains(letters[letters.count - 1])
+      } else if endsDouble,
+        ![UInt8(ascii: "l"), UInt8(ascii: "s"), UInt8(ascii: "z")]
+          .contains(letters[letters.count - 1])
       {
         letters.removeLast()
       } else if measure(letters.count) == 1, endsShort(letters.count) {

@@ -68,9 +68,18 @@ import Testing
       "SELECT * FROM similarity(embedding_ref='seq', encoder='interaction_round_robin', input_user_id='u1', num_clusters=3)",
       "ORDER BY score(expression='sasrec', input_user_id='u1')"
     ),
-    ("SELECT * FROM similarity(embedding_ref='seq', encoder='session', input_interactions_item_ids=['i1','i2'])", ""),
-    ("SELECT * FROM column_order(columns='draw DESC', limit=3)", "REORDER BY diversity(0.4, diversity_attributes=['genre'])"),
-    ("SELECT * FROM items", "ORDER BY score(expression='clicks - sasrec', input_user_id='u1') REORDER BY diversity(0.3)"),
+    (
+      "SELECT * FROM similarity(embedding_ref='seq', encoder='session', input_interactions_item_ids=['i1','i2'])",
+      ""
+    ),
+    (
+      "SELECT * FROM column_order(columns='draw DESC', limit=3)",
+      "REORDER BY diversity(0.4, diversity_attributes=['genre'])"
+    ),
+    (
+      "SELECT * FROM items",
+      "ORDER BY score(expression='clicks - sasrec', input_user_id='u1') REORDER BY diversity(0.3)"
+    ),
     (
       "SELECT * FROM similarity(embedding_ref='seq', input_user_id='u1'), column_order(columns='draw')",
       "ORDER BY score(expression='sasrec', input_user_id='u1') REORDER BY exploration(0.4), boosted(0.3, retriever=filter(where='genre = ''a'''))"
@@ -84,7 +93,8 @@ import Testing
   @Test(arguments: 0..<(isFull ? 200 : 12) as Range<UInt64>)
   func `hold on every form of query while the catalog changes`(seed: UInt64) throws {
     var dice = Dice(seed &+ 50)
-    var world = World(rows: dice.pick([0, 1, 63, 64, 65, 500, Self.isFull ? 5000 : 1500]), seed: seed)
+    var world = World(
+      rows: dice.pick([0, 1, 63, 64, 65, 500, Self.isFull ? 5000 : 1500]), seed: seed)
     let engine = QueryEngine()
     for step in 0..<12 {
       world.changeSome()
@@ -102,7 +112,8 @@ import Testing
           text: text, parameters: ["most": .int(Int64(most)), "k": .int(Int64(k))],
           options: options), on: world.source)
       let allowed = (0..<world.draws.count).filter { world.mayBeShown($0, below: most) }
-      let comment = Comment(rawValue: "seed \(seed), step \(step), \(allowed.count) allowed: \(text)")
+      let comment = Comment(
+        rawValue: "seed \(seed), step \(step), \(allowed.count) allowed: \(text)")
       #expect(result.rows.count == min(k, allowed.count), comment)
       #expect(Set(result.rows).count == result.rows.count, comment)
       #expect(result.rows.allSatisfy { world.mayBeShown($0.index, below: most) }, comment)

@@ -210,7 +210,10 @@ private func problems(_ text: String, _ parameters: [String: JSON] = [:]) -> [Di
       "SELECT * FROM candidate_attributes($list), column_order(columns='year')",
       "candidate_attributes() stands alone: its items need not be in the catalog"
     ),
-    ("SELECT * FROM candidate_attributes($user)", "`item_attributes` is a list of at most 10000 objects"),
+    (
+      "SELECT * FROM candidate_attributes($user)",
+      "`item_attributes` is a list of at most 10000 objects"
+    ),
     ("SELECT * FROM items AS OF 'soon'", "AS OF takes a position of the log or a time"),
     ("SELECT * FROM data.events", "One query that ranks is needed here."),
     (

@@ -7,12 +7,14 @@
 /// A database in memory, through the system's SQLite, which is looked up when a test needs it: no
 /// target of the package depends on it.
 final class SQLite {
-  private typealias Open = @convention(c) (UnsafePointer<CChar>, UnsafeMutablePointer<OpaquePointer?>)
+  private typealias Open =
+    @convention(c) (UnsafePointer<CChar>, UnsafeMutablePointer<OpaquePointer?>)
     -> Int32
-  private typealias Prepare = @convention(c) (
-    OpaquePointer?, UnsafePointer<CChar>, Int32, UnsafeMutablePointer<OpaquePointer?>,
-    UnsafeMutablePointer<UnsafePointer<CChar>?>?
-  ) -> Int32
+  private typealias Prepare =
+    @convention(c) (
+      OpaquePointer?, UnsafePointer<CChar>, Int32, UnsafeMutablePointer<OpaquePointer?>,
+      UnsafeMutablePointer<UnsafePointer<CChar>?>?
+    ) -> Int32
   private typealias Step = @convention(c) (OpaquePointer?) -> Int32
   private typealias ColumnInt = @convention(c) (OpaquePointer?, Int32) -> Int64
   private typealias Message = @convention(c) (OpaquePointer?) -> UnsafePointer<CChar>?

@@ -34,7 +34,8 @@ import Testing
     case .not(let a): return "(NOT \(sql(a)))"
     case .negate(let a): return "(- \(sql(a)))"
     case .binary(let op, let a, let b): return "(\(sql(a)) \(op.rawValue) \(sql(b)))"
-    case .isTest(let a, let test, let negated): return "(\(sql(a)) IS \(not(negated))\(test.rawValue))"
+    case .isTest(let a, let test, let negated):
+      return "(\(sql(a)) IS \(not(negated))\(test.rawValue))"
     case .isIn(let a, let list, let negated): return "(\(sql(a)) \(not(negated))IN \(sql(list)))"
     case .like(let a, let pattern, _, let negated):
       return "(\(sql(a)) \(not(negated))LIKE \(sql(pattern)) ESCAPE '\\')"
@@ -45,7 +46,8 @@ import Testing
     case .conditional(let branches, let otherwise):
       let whens = branches.map { "WHEN \(sql($0.condition)) THEN \(sql($0.value))" }
       return "(CASE \(whens.joined(separator: " ")) ELSE \(otherwise.map(sql) ?? "NULL") END)"
-    case .cast(let a, let type): return "CAST(\(sql(a)) AS \(type.text == "varchar" ? "TEXT" : type.text))"
+    case .cast(let a, let type):
+      return "CAST(\(sql(a)) AS \(type.text == "varchar" ? "TEXT" : type.text))"
     case .parameter, .prebuilt, .truncate: preconditionFailure("not made here")
     }
   }
@@ -123,7 +125,8 @@ import Testing
         case 1:
           return Expression(
             .isTest(
-              condition(depth - 1), dice.pick([.isTrue, .isFalse, .null]), negated: dice.chance(50)))
+              condition(depth - 1), dice.pick([.isTrue, .isFalse, .null]), negated: dice.chance(50))
+          )
         default:
           return Expression(
             .binary(dice.pick([.and, .or]), condition(depth - 1), condition(depth - 1)))
@@ -200,7 +203,8 @@ import Testing
     try database.rows("PRAGMA case_sensitive_like = ON")
     var dice = Dice(seed &+ 1000)
     let (table, cells) = Self.table(&dice, rows: 120)
-    try database.rows("CREATE TABLE t (title TEXT, language TEXT, year INT, stock INT, price REAL, kids INT)")
+    try database.rows(
+      "CREATE TABLE t (title TEXT, language TEXT, year INT, stock INT, price REAL, kids INT)")
     for row in cells {
       let values = row.dropFirst().map(Self.literal).joined(separator: ", ")
       try database.rows("INSERT INTO t VALUES (\(values))")
@@ -214,7 +218,8 @@ import Testing
     for _ in 0..<(Self.isFull ? 2600 : 400) {
       let condition = maker.condition(3)
       let text = Printer.text(condition)
-      let expected = try database.rows("SELECT rowid - 1 FROM t WHERE \(Self.sql(condition)) ORDER BY 1")
+      let expected = try database.rows(
+        "SELECT rowid - 1 FROM t WHERE \(Self.sql(condition)) ORDER BY 1")
       let result: QueryResult
       do {
         result = try engine.run(
