@@ -1,4 +1,3 @@
-package import Domain
 import Foundation
 
 #if canImport(Glibc)
@@ -128,7 +127,7 @@ package final class HTTPConnection {
           Darwin.send(socketDescriptor, buffer.baseAddress, buffer.count, 0)
         #else
           // Without MSG_NOSIGNAL a server that hangs up would end this process.
-          Foundation.send(socketDescriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL.rawValue))
+          Foundation.send(socketDescriptor, buffer.baseAddress, buffer.count, Int32(MSG_NOSIGNAL))
         #endif
       }
       if count < 0 && errno == EINTR { continue }
