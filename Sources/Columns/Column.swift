@@ -62,7 +62,7 @@ package struct Column: Sendable {
     }
   }
 
-  /// Appends a row. A value of another type than the column's is a programmer's mistake: ingestion
+  /// Appends a row. Bytes are kept as text in Base64, which is how every answer shows them. A value of another type than the column's is a programmer's mistake: ingestion
   /// has coerced it already.
   package mutating func append(_ value: Value) {
     grow()
@@ -96,6 +96,10 @@ package struct Column: Sendable {
     case (.string(var vector), .string(let new)):
       values = .string(ChunkedVector())
       vector[row] = dictionary.intern(new)
+      values = .string(vector)
+    case (.string(var vector), .bytes(let new)):
+      values = .string(ChunkedVector())
+      vector[row] = dictionary.intern(Base64.encode(new))
       values = .string(vector)
     case (.strings(var vector), .array(let new)):
       values = .strings(ChunkedVector())
@@ -184,11 +188,21 @@ package struct ColumnTable: Sendable {
 
   package func column(at place: Int) -> Column { columns[place] }
 
+  /// The column at a place, lent and not copied: for single look-ups.
+  package subscript(lending place: Int) -> Column {
+    _read { yield columns[place] }
+  }
+
   /// Appends a row of nulls and returns its number.
   package mutating func appendEmptyRow() -> Int {
     for i in columns.indices { columns[i].append(.null) }
     rowCount += 1
     return rowCount - 1
+  }
+
+  /// Replaces one cell; `column` is the place of its name in `names`.
+  package mutating func set(_ value: Value, row: Int, column: Int) {
+    columns[column].set(value, at: row)
   }
 
   /// Replaces the cells of a row; `values` stand in the order of `names`.
