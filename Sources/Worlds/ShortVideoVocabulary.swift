@@ -109,7 +109,7 @@ enum ShortVideoVocabulary {
 
   /// Titles of a series; `*` stands for the thread, and the part's number follows.
   static let seriesTitles = [
-    "The * diaries", "* from zero", "Road to *", "* school", "Obsessed with *", "A winter of *",
+    "The * diaries", "* from zero", "All about *", "* school", "Obsessed with *", "A month of *",
   ]
 
   static let creatorNames = [

@@ -64,7 +64,7 @@ extension ShortVideoWorld {
         let thread = random.below(ShortVideoVocabulary.topics[topic].threads.count)
         let style = random.below(ShortVideoVocabulary.styles.count)
         // One in six appears while the world is watched.
-        let published =
+        var published =
           random.chance(1.0 / 6)
           ? random.below(settings.days * 86_400)
           : random.below(Self.pastDays * 86_400) - Self.pastDays * 86_400
@@ -82,11 +82,12 @@ extension ShortVideoWorld {
                 creator: turn, topic: topic, thread: thread, style: style,
                 language: creator.language, title: title,
                 durationSeconds: 7 + random.below(22) + random.below(30) * random.below(5),
-                publishedAt: published + (part - 1) * (3_600 + random.below(7_200)),
+                publishedAt: published,
                 popularity: popularity * (0.7 + 0.6 * random.uniform()),
                 quality: 0.75 + 0.5 * random.uniform(), nextPart: nil),
               parts > 1 ? seriesCount : nil
             ))
+          published += 3_600 + random.below(7_200)
         }
         seriesCount += 1
       }

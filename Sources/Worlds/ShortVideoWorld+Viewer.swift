@@ -18,14 +18,14 @@ extension ShortVideoWorld {
     /// Seconds from the world's start.
     var time = 0
 
-    static let recentCount = 4
+    static let recentCount = 6
 
     /// Takes in a liked video.
     mutating func liked(_ number: Int, _ video: Video) {
       for topic in mood.indices { mood[topic] *= 0.7 }
       mood[video.topic] += 1
       for creator in attachment.indices where attachment[creator] > 0 {
-        attachment[creator] *= 0.88
+        attachment[creator] *= 0.92
         if attachment[creator] < 0.05 { attachment[creator] = 0 }
       }
       attachment[video.creator] += 1
@@ -83,7 +83,7 @@ extension ShortVideoWorld.Catalogue {
   /// The sources of the viewer's feed with their shares, which sum to 1.
   func sources(for viewer: Viewer) -> [(source: Source, share: Double)] {
     var sources: [(source: Source, share: Double)] = []
-    if !pendingParts(of: viewer).isEmpty { sources.append((.nextPart, 0.22)) }
+    if !pendingParts(of: viewer).isEmpty { sources.append((.nextPart, 0.17)) }
     let attachment = viewer.attachment.reduce(0, +)
     for (creator, value) in viewer.attachment.enumerated() where value > 0 {
       sources.append((.creator(creator), 0.2 * value / attachment))
@@ -108,7 +108,7 @@ extension ShortVideoWorld.Catalogue {
       if let next = videos[video].nextPart, isAvailable(next, to: viewer) {
         parts.append((next, weight))
       }
-      weight *= 0.6
+      weight *= 0.85
     }
     return parts
   }
@@ -136,7 +136,7 @@ extension ShortVideoWorld.Catalogue {
     case .mood(let topic):
       let threads = Set(
         viewer.recent.filter { videos[$0].topic == topic }.map { videos[$0].thread })
-      return weighted(videosOfTopic[topic]) { threads.contains($0.thread) ? 5 : 1 }
+      return weighted(videosOfTopic[topic]) { threads.contains($0.thread) ? 8 : 1 }
     case .popular: return weighted(videos.indices) { $0.popularity }
     }
   }

@@ -20,7 +20,7 @@ package struct ShortVideoWorld: Sendable {
     package var start: Timestamp
 
     package init(
-      users: Int = 2_000, videos: Int = 3_000, days: Int = 21, seed: UInt64 = 1,
+      users: Int = 2_000, videos: Int = 3_000, days: Int = 18, seed: UInt64 = 1,
       start: Timestamp = Timestamp(secondsSinceEpoch: 1_767_571_200)
     ) {
       (self.users, self.videos, self.days) = (users, videos, days)
