@@ -48,7 +48,7 @@ struct Problems {
   ) {
     guard all.count < Problems.most else { return }
     // A second problem at the same place is an echo of the first.
-    if all.contains(where: { $0.span?.range == span.range }) { return }
+    if all.contains(where: { $0.span?.range.lowerBound == span.range.lowerBound }) { return }
     all.append(
       Diagnostic(
         code: code, message,

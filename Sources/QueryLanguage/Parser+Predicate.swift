@@ -146,7 +146,7 @@ extension TextParser {
         }
         let elements = try parser.elements()
         // `IN (['a', 'b'])` and `IN ($list)` mean the list itself.
-        if elements.count == 1, let only = elements.first {
+        if start.kind == .leftParenthesis, elements.count == 1, let only = elements.first {
           switch only.kind {
           case .list, .parameter: return only
           default: break
@@ -258,6 +258,7 @@ extension TextParser {
         throw Abort()
       }
       if self.token(ahead: 1).kind == .leftParenthesis { return try function() }
+      if isReserved(token) { throw fail("a column or a value") }
       let reference = try columnReference()
       return Expression(.column(reference), reference.span)
     case .quotedIdentifier:
