@@ -331,8 +331,18 @@ extension EngineConfiguration {
     if let value = map.int("n_layers", in: 1...12) { model.blocks = value }
     if let value = map.int("max_seq_length", in: 1...1000) { model.maximumLength = value }
     if let value = map.choice("hidden_act", of: ["gelu", "relu"]) { model.activation = value }
-    if let value = map.double("hidden_dropout_prob", in: 0...0.9) { model.hiddenDropout = value }
-    if let value = map.double("attn_dropout_prob", in: 0...0.9) { model.attentionDropout = value }
+    let hiddenDropout = map.double("hidden_dropout_prob", in: 0...0.9)
+    let attentionDropout = map.double("attn_dropout_prob", in: 0...0.9)
+    if let value = hiddenDropout ?? attentionDropout { model.dropout = value }
+    if let hiddenDropout, let attentionDropout, hiddenDropout != attentionDropout {
+      reader.report(
+        "not_available",
+        "`hidden_dropout_prob` is \(hiddenDropout) and `attn_dropout_prob` is "
+          + "\(attentionDropout); this build has one dropout for both.",
+        at: map.path(of: "attn_dropout_prob"),
+        given.entries.first { $0.key == "attn_dropout_prob" }?.value.range,
+        help: "Give both the same value, or leave one out.")
+    }
     if let value = map.double("layer_norm_eps", in: 1e-14...0.1) { model.layerNormEpsilon = value }
     if let value = map.double("initializer_range", in: 1e-6...1) { model.initializerRange = value }
     if let value = map.int("n_epochs", in: 1...10_000) { model.epochs = value }

@@ -84,16 +84,15 @@ package struct SASRecPolicy: Hashable, Sendable {
   package var heads = 2
   /// `n_layers`. Default 2.
   package var blocks = 2
-  /// `max_seq_length`, the number of newest events that the model sees. Default 50.
-  package var maximumLength = 50
+  /// `max_seq_length`, the number of newest events that the model sees. Default 200: sequences are
+  /// packed, so that a short one costs nothing more.
+  package var maximumLength = 200
   /// `hidden_act`: `gelu` (default) or `relu`.
   package var activation = "gelu"
-  /// `hidden_dropout_prob`. Default 0.2.
-  package var hiddenDropout = 0.2
-  /// `attn_dropout_prob`. Default 0.2.
-  package var attentionDropout = 0.2
-  /// `layer_norm_eps`. Default 1e-12.
-  package var layerNormEpsilon = 1e-12
+  /// `hidden_dropout_prob` and `attn_dropout_prob`: one value serves both. Default 0.2.
+  package var dropout = 0.2
+  /// `layer_norm_eps`. Default 1e-5.
+  package var layerNormEpsilon = 1e-5
   /// `initializer_range`, the standard deviation of the first weights. Default 0.02.
   package var initializerRange = 0.02
   /// `n_epochs`, at most. Default 30.

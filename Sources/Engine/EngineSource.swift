@@ -1,7 +1,9 @@
 import Columns
 import Domain
+import Models
 import QueryEngine
 import State
+import VectorIndex
 
 /// What one query reads: the newest state, the published generation, and the moment.
 struct EngineSource: QuerySource {

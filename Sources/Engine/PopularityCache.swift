@@ -1,3 +1,4 @@
+import Columns
 import Domain
 import State
 import Synchronization

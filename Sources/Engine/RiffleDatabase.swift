@@ -2,7 +2,7 @@ package import Domain
 import Ingest
 package import Logging
 import Models
-import QueryLanguage
+import QueryEngine
 import State
 import Storage
 import Synchronization
@@ -29,6 +29,8 @@ package final class RiffleDatabase: Sendable {
   package struct Options: Sendable {
     /// Threads that a training uses. Default: all cores.
     package var trainingThreads: Int?
+    /// Whether engines that have no model yet are trained. A command that only looks does not.
+    package var trains = true
     package init() {}
   }
 
@@ -36,7 +38,7 @@ package final class RiffleDatabase: Sendable {
   private let options: Options
   let logger: Logger
   private let byName = Mutex<[String: ServedEngine]>([:])
-  private let trainer: Trainer
+  private let trainer: TrainingQueue
 
   /// Opens a directory, which is made where there is none, and everything in it.
   ///
@@ -47,7 +49,7 @@ package final class RiffleDatabase: Sendable {
     self.options = options
     self.logger = logger
     log = try LogStore(try DataDirectory.open(path))
-    trainer = Trainer(log: log, threads: options.trainingThreads, logger: logger)
+    trainer = TrainingQueue(log: log, threads: options.trainingThreads, logger: logger)
     log.onCommit { [weak self] batches, through in self?.observe(batches, through) }
     try restoreEngines()
   }
@@ -169,12 +171,10 @@ package final class RiffleDatabase: Sendable {
     let interactions = schema(data.interactionTable)
     let items = schema(data.itemTable)
     for query in configuration.queries {
-      do {
-        _ = try parseQuery(query.text)
-      } catch let found as Diagnostics {
-        problems += found.all.map { $0.placed(at: "queries.\(query.name)") }
-      } catch let found as Diagnostic {
-        problems.append(found.placed(at: "queries.\(query.name)"))
+      do throws(Diagnostics) {
+        _ = try PreparedQuery(query.text)
+      } catch {
+        problems += error.all.map { $0.placed(at: "queries.\(query.name)") }
       }
     }
     var columns = EntityColumns()
@@ -204,7 +204,7 @@ package final class RiffleDatabase: Sendable {
       try engine.replay(log)
       if try trainer.restore(engine) {
         logger.info("Restored an engine", metadata: ["engine": "\(engine.name)"])
-      } else {
+      } else if options.trains {
         logger.info("Training starts again", metadata: ["engine": "\(engine.name)"])
         trainer.schedule(engine)
       }

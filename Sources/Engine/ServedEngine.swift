@@ -14,7 +14,7 @@ package final class ServedEngine: Sendable {
   private let published: Published<Generation?>
   private let statusBox = Mutex(EngineStatus())
   private let popularity = PopularityCache()
-  private let queries: QueryPlanner
+  private let queries = QueryEngine()
 
   /// The fold and what it has not seen yet. While the log is replayed, new commits wait.
   private struct Follower {
@@ -31,12 +31,13 @@ package final class ServedEngine: Sendable {
     state = Published(fold.snapshot())
     follower = Mutex(Follower(fold: fold))
     published = Published(nil)
-    queries = QueryPlanner()
   }
 
   package var name: String { configuration.name }
   /// The newest state: it holds everything that is acknowledged.
   package var snapshot: StateSnapshot { state.current }
+  /// The log position of the newest state.
+  package var asOf: LogPosition { snapshot.through }
   /// nil before the first training has ended.
   package var generation: Generation? { published.current }
   package var status: EngineStatus { statusBox.withLock { $0 } }

@@ -19,7 +19,7 @@ package enum EngineDetails {
       .init("input_yaml", .string(engine.configuration.source)),
       .init("error_message", status.error.map { .string($0) } ?? .null),
       .init("warning_message", warnings.isEmpty ? .null : .string(warnings)),
-      .init("as_of", .int(engine.snapshot.through.rawValue)),
+      .init("as_of", .int(engine.asOf.rawValue)),
       .init("status_log_tail", .array(status.log.map(json))),
     ]
     if let progress = status.progress { members.append(.init("training", json(progress))) }

@@ -52,7 +52,7 @@ private func problems(_ text: String) -> [String] {
               n_layers: 1
               max_seq_length: 100
               hidden_act: relu
-              hidden_dropout_prob: 0
+              hidden_dropout_prob: 0.1
               attn_dropout_prob: 0.1
               n_epochs: 7
               batch_size: 64
@@ -76,7 +76,7 @@ private func problems(_ text: String) -> [String] {
     let model = try #require(engine.model(named: "seq"))
     #expect(model.eventValues == ["like", "share"])
     #expect(model.width == 32 && model.innerWidth == 64 && model.heads == 4 && model.blocks == 1)
-    #expect(model.maximumLength == 100 && model.activation == "relu" && model.hiddenDropout == 0)
+    #expect(model.maximumLength == 100 && model.activation == "relu" && model.dropout == 0.1)
     #expect(model.epochs == 7 && model.batchSize == 64 && model.patience == 3 && model.seed == 9)
     let query = try #require(engine.query(named: "feed"))
     #expect(query.text == "SELECT * FROM similarity(embedding_ref='taste') LIMIT $n")
