@@ -70,7 +70,8 @@ extension Timestamp {
     let seconds = inDay / 1_000_000
     let micros = inDay % 1_000_000
     var text = "\(padded(Int64(year), 4))-\(padded(Int64(month), 2))-\(padded(Int64(day), 2))T"
-    text += "\(padded(seconds / 3600, 2)):\(padded(seconds / 60 % 60, 2)):\(padded(seconds % 60, 2))"
+    text +=
+      "\(padded(seconds / 3600, 2)):\(padded(seconds / 60 % 60, 2)):\(padded(seconds % 60, 2))"
     if micros % 1000 != 0 {
       text += "." + padded(micros, 6)
     } else if micros != 0 {
