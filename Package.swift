@@ -57,7 +57,7 @@ let package = Package(
     module("Kernels", ["CKernels"]),
     module("Neural", ["Kernels"]),
     module("Models", ["Domain", "Neural"]),
-    module("VectorIndex", ["Kernels"]),
+    module("VectorIndex", ["Kernels", "Neural"]),
     module("Evaluation", ["Domain"]),
     module("Training", ["Models", "Evaluation"]),
     module("QueryLanguage", ["Domain"]),
@@ -73,6 +73,10 @@ let package = Package(
     .executableTarget(
       name: "riffle", dependencies: ["HTTPAPI", "Engine", "Worlds", arguments, logging],
       swiftSettings: settings),
+    .executableTarget(
+      name: "train-bench",
+      dependencies: ["Domain", "Evaluation", "Kernels", "Models", "Neural", "Training"],
+      path: "Benchmarks/TrainBench", swiftSettings: settings),
 
     tests("Domain"),
     tests("Columns"),

@@ -1,0 +1,318 @@
+// The plain versions: what each kernel means, in the fewest words. Slow on purpose; sums in double.
+#include <math.h>
+#include <string.h>
+
+#include "dropout.h"
+#include "tables.h"
+
+static size_t packed_floats(long n, long k) { return (size_t)(n * k); }
+
+static void pack(int transposed, long n, long k, const float *b, long ldb, float *packed) {
+  for (long p = 0; p < k; p++)
+    for (long j = 0; j < n; j++) packed[p * n + j] = transposed ? b[j * ldb + p] : b[p * ldb + j];
+}
+
+static size_t gemm_scratch(long k) { return 0 * (size_t)k; }
+
+static void gemm(long m, long n, long k, float alpha, const float *a, long row_stride,
+                 long column_stride, const float *b, long ldb, int accumulate, float *c, long ldc,
+                 float *scratch) {
+  (void)scratch;
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) {
+      double sum = 0;
+      for (long p = 0; p < k; p++)
+        sum += (double)a[i * row_stride + p * column_stride] * b[p * ldb + j];
+      c[i * ldc + j] = (float)(alpha * sum + (accumulate ? c[i * ldc + j] : 0));
+    }
+}
+
+static void gemm_packed(long m, long n, long k, float alpha, const float *a, long row_stride,
+                        long column_stride, const float *packed, int accumulate, float *c,
+                        long ldc) {
+  gemm(m, n, k, alpha, a, row_stride, column_stride, packed, n, accumulate, c, ldc, 0);
+}
+
+static void gemm_exp(long m, long n, long k, const float *a, long lda, const float *packed,
+                     float *c, long ldc, float *row_sums) {
+  gemm(m, n, k, 1, a, lda, 1, packed, n, 0, c, ldc, 0);
+  for (long i = 0; i < m; i++) {
+    double sum = 0;
+    for (long j = 0; j < n; j++) sum += c[i * ldc + j] = expf(c[i * ldc + j]);
+    row_sums[i] = (float)sum;
+  }
+}
+
+static void exp_rows(long m, long n, float *c, long ldc, float *row_max, float *row_sums) {
+  for (long i = 0; i < m; i++) {
+    float *row = c + i * ldc, max = -INFINITY;
+    for (long j = 0; j < n; j++) max = row[j] > max ? row[j] : max;
+    double sum = 0;
+    for (long j = 0; j < n; j++) sum += row[j] = expf(row[j] - max);
+    row_max[i] = max;
+    row_sums[i] = (float)sum;
+  }
+}
+
+static long count_at_least(const float *row, long n, float threshold) {
+  long count = 0;
+  for (long j = 0; j < n; j++) count += row[j] >= threshold;
+  return count;
+}
+
+static float dot(const float *a, const float *b, long n) {
+  double sum = 0;
+  for (long i = 0; i < n; i++) sum += (double)a[i] * b[i];
+  return (float)sum;
+}
+
+static void axpy(long n, float alpha, const float *x, float *y) {
+  for (long i = 0; i < n; i++) y[i] += alpha * x[i];
+}
+
+static void scale_rows(long m, long n, const float *factors, const float *x, float *out) {
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) out[i * n + j] = factors[i] * x[i * n + j];
+}
+
+static void column_sums(long m, long n, const float *x, float *sums) {
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) sums[j] += x[i * n + j];
+}
+
+static void add_bias(long m, long n, const float *bias, float *x) {
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) x[i * n + j] += bias[j];
+}
+
+static void layer_norm(long m, long n, float epsilon, const float *x, const float *gamma,
+                       const float *beta, float *y, float *mean, float *inverse_deviation) {
+  for (long i = 0; i < m; i++) {
+    const float *row = x + i * n;
+    double sum = 0, squares = 0;
+    for (long j = 0; j < n; j++) sum += row[j];
+    double centre = sum / (double)n;
+    for (long j = 0; j < n; j++) squares += (row[j] - centre) * (row[j] - centre);
+    double r = 1 / sqrt(squares / (double)n + epsilon);
+    for (long j = 0; j < n; j++) y[i * n + j] = (float)((row[j] - centre) * r * gamma[j] + beta[j]);
+    mean[i] = (float)centre;
+    inverse_deviation[i] = (float)r;
+  }
+}
+
+static void layer_norm_backward(long m, long n, const float *dy, const float *x,
+                                const float *gamma, const float *mean,
+                                const float *inverse_deviation, int accumulate, float *dx,
+                                float *dgamma, float *dbeta) {
+  for (long i = 0; i < m; i++) {
+    const float *e = dy + i * n, *row = x + i * n;
+    double a = 0, c = 0;
+    for (long j = 0; j < n; j++) {
+      double h = (row[j] - mean[i]) * inverse_deviation[i], w = e[j] * gamma[j];
+      a += w;
+      c += w * h;
+      dgamma[j] += (float)(e[j] * h);
+      dbeta[j] += e[j];
+    }
+    a /= (double)n;
+    c /= (double)n;
+    for (long j = 0; j < n; j++) {
+      double h = (row[j] - mean[i]) * inverse_deviation[i];
+      float v = (float)(inverse_deviation[i] * (e[j] * gamma[j] - a - h * c));
+      dx[i * n + j] = accumulate ? dx[i * n + j] + v : v;
+    }
+  }
+}
+
+static float keep(long i, rk_dropout d) {
+  return d.threshold ? rk_keep((uint32_t)i, d.seed, d.threshold, d.scale) : 1.0f;
+}
+
+static void bias_dropout_add(long m, long n, const float *x, const float *bias,
+                             const float *residual, rk_dropout dropout, float *out) {
+  for (long i = 0; i < m * n; i++)
+    out[i] = residual[i] + (x[i] + bias[i % n]) * keep(i, dropout);
+}
+
+static double phi(double x) { return 0.5 * erfc(-x * 0.70710678118654752440); }
+
+static void bias_activation(long m, long n, int activation, float *u, const float *bias,
+                            rk_dropout dropout, float *out) {
+  for (long i = 0; i < m * n; i++) {
+    u[i] += bias[i % n];
+    float y = activation == rk_gelu ? (float)(u[i] * phi(u[i])) : u[i] > 0 ? u[i] : 0;
+    out[i] = y * keep(i, dropout);
+  }
+}
+
+static void activation_backward(long count, int activation, const float *u, const float *d,
+                                rk_dropout dropout, float *du) {
+  for (long i = 0; i < count; i++) {
+    double x = u[i];
+    double slope = activation == rk_gelu
+                       ? phi(x) + x * 0.39894228040143267794 * exp(-0.5 * x * x)
+                       : x > 0;
+    du[i] = (float)(d[i] * keep(i, dropout) * slope);
+  }
+}
+
+static void apply_dropout(long count, const float *x, rk_dropout dropout, float *out) {
+  for (long i = 0; i < count; i++) out[i] = x[i] * keep(i, dropout);
+}
+
+static void embed(long count, long n, const int32_t *tokens, const int32_t *places,
+                  const float *items, const float *positions, rk_dropout dropout, float *out) {
+  for (long t = 0; t < count; t++)
+    for (long j = 0; j < n; j++)
+      out[t * n + j] = (items[tokens[t] * n + j] + positions[places[t] * n + j]) *
+                       keep(t * n + j, dropout);
+}
+
+static void embed_backward(long count, long n, const int32_t *tokens, const int32_t *places,
+                           const float *d, rk_dropout dropout, float *ditems, float *dpositions) {
+  for (long t = 0; t < count; t++)
+    for (long j = 0; j < n; j++) {
+      float v = d[t * n + j] * keep(t * n + j, dropout);
+      ditems[tokens[t] * n + j] += v;
+      dpositions[places[t] * n + j] += v;
+    }
+}
+
+static size_t attention_scratch(int width, int longest) {
+  (void)width;
+  return 2 * (size_t)longest;
+}
+
+// The probabilities of one query row over the keys up to itself.
+static void probabilities(const float *q, const float *k, long ld, int width, long keys, float *p,
+                          float *lse) {
+  double scale = 1 / sqrt((double)width), max = -INFINITY, sum = 0;
+  for (long j = 0; j < keys; j++) {
+    double s = 0;
+    for (int c = 0; c < width; c++) s += (double)q[c] * k[j * ld + c];
+    p[j] = (float)(s * scale);
+    max = p[j] > max ? p[j] : max;
+  }
+  for (long j = 0; j < keys; j++) sum += exp(p[j] - max);
+  *lse = (float)(max + log(sum));
+  for (long j = 0; j < keys; j++) p[j] = (float)(exp(p[j] - max) / sum);
+}
+
+static void attention(const float *qkv, int heads, int width, const int32_t *offsets, int sequences,
+                      float *out, float *lse, float *scratch) {
+  long d = (long)heads * width, ld = 3 * d;
+  for (int s = 0; s < sequences; s++)
+    for (int h = 0; h < heads; h++)
+      for (long t = offsets[s]; t < offsets[s + 1]; t++) {
+        const float *k = qkv + offsets[s] * ld + d + h * width, *v = k + d;
+        long keys = t - offsets[s] + 1;
+        probabilities(qkv + t * ld + h * width, k, ld, width, keys, scratch, lse + t * heads + h);
+        for (int c = 0; c < width; c++) {
+          double sum = 0;
+          for (long j = 0; j < keys; j++) sum += (double)scratch[j] * v[j * ld + c];
+          out[t * d + h * width + c] = (float)sum;
+        }
+      }
+}
+
+static void attention_backward(const float *qkv, const float *out, const float *dout,
+                               const float *lse, int heads, int width, const int32_t *offsets,
+                               int sequences, float *dqkv, float *scratch) {
+  (void)lse;
+  (void)out;
+  long d = (long)heads * width, ld = 3 * d;
+  float scale = 1 / sqrtf((float)width);
+  memset(dqkv + offsets[0] * ld, 0, sizeof(float) * (size_t)((offsets[sequences] - offsets[0]) * ld));
+  for (int s = 0; s < sequences; s++)
+    for (int h = 0; h < heads; h++)
+      for (long t = offsets[s]; t < offsets[s + 1]; t++) {
+        const float *q = qkv + t * ld + h * width;
+        const float *k = qkv + offsets[s] * ld + d + h * width, *v = k + d;
+        float *dq = dqkv + t * ld + h * width;
+        float *dk = dqkv + offsets[s] * ld + d + h * width, *dv = dk + d;
+        const float *e = dout + t * d + h * width;
+        long keys = t - offsets[s] + 1;
+        float *p = scratch, *dp = scratch + keys, unused;
+        probabilities(q, k, ld, width, keys, p, &unused);
+        double mean = 0;
+        for (long j = 0; j < keys; j++) {
+          dp[j] = dot(e, v + j * ld, width);
+          mean += (double)p[j] * dp[j];
+        }
+        for (long j = 0; j < keys; j++) {
+          float ds = (float)(p[j] * (dp[j] - mean)) * scale;
+          for (int c = 0; c < width; c++) {
+            dq[c] += ds * k[j * ld + c];
+            dk[j * ld + c] += ds * q[c];
+            dv[j * ld + c] += p[j] * e[c];
+          }
+        }
+      }
+}
+
+static void adam(long count, float *parameters, const float *gradients, float *first, float *second,
+                 float gradient_scale, float rate, float beta1, float beta2, float epsilon,
+                 float weight_decay, float correction1, float correction2) {
+  for (long i = 0; i < count; i++) {
+    float g = gradients[i] * gradient_scale;
+    first[i] = beta1 * first[i] + (1 - beta1) * g;
+    second[i] = beta2 * second[i] + (1 - beta2) * g * g;
+    float step = first[i] * correction1 / (sqrtf(second[i] * correction2) + epsilon);
+    parameters[i] -= rate * (step + weight_decay * parameters[i]);
+  }
+}
+
+static double sum_of_squares(long count, const float *x) {
+  double sum = 0;
+  for (long i = 0; i < count; i++) sum += (double)x[i] * x[i];
+  return sum;
+}
+
+static long top_k(const float *rows, long count, long n, const float *q, const uint64_t *mask,
+                  long k, float *scores, int32_t *ids) {
+  long held = 0;
+  for (long i = 0; i < count; i++) {
+    if (!(mask[i >> 6] >> (i & 63) & 1)) continue;
+    float s = dot(rows + i * n, q, n);
+    if (held == k && (k == 0 || !(s > scores[k - 1]))) continue;
+    long at = held < k ? held++ : k - 1;
+    for (; at > 0 && s > scores[at - 1]; at--) {
+      scores[at] = scores[at - 1];
+      ids[at] = ids[at - 1];
+    }
+    scores[at] = s;
+    ids[at] = (int32_t)i;
+  }
+  return held;
+}
+
+const rk_table rk_reference = {
+    .name = "reference",
+    .packed_floats = packed_floats,
+    .pack = pack,
+    .gemm_packed = gemm_packed,
+    .gemm = gemm,
+    .gemm_scratch = gemm_scratch,
+    .gemm_exp = gemm_exp,
+    .exp_rows = exp_rows,
+    .count_at_least = count_at_least,
+    .dot = dot,
+    .axpy = axpy,
+    .scale_rows = scale_rows,
+    .column_sums = column_sums,
+    .add_bias = add_bias,
+    .layer_norm = layer_norm,
+    .layer_norm_backward = layer_norm_backward,
+    .bias_dropout_add = bias_dropout_add,
+    .bias_activation = bias_activation,
+    .activation_backward = activation_backward,
+    .apply_dropout = apply_dropout,
+    .embed = embed,
+    .embed_backward = embed_backward,
+    .attention = attention,
+    .attention_backward = attention_backward,
+    .attention_scratch = attention_scratch,
+    .adam = adam,
+    .sum_of_squares = sum_of_squares,
+    .top_k = top_k,
+};

@@ -1,0 +1,738 @@
+// The fast versions, written once over vectors of VL floats and compiled for each instruction set.
+//
+// The including file defines VL (floats in a vector), MR (rows of the matrix product's register
+// tile), RK_TABLE (the table's name) and RK_NAME, and sets the target attribute around this file.
+//
+// The matrix product keeps a tile of MR x 2 vectors of C in registers, walks along k, broadcasts
+// elements of A from where they stand and reads rows of a panel of B that is 2 vectors wide. A
+// panel is contiguous when B was packed, and is read with B's own stride when not.
+
+#include <math.h>
+#include <string.h>
+
+#include "dropout.h"
+#include "tables.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("clang loop unroll(full)")
+
+typedef float vf __attribute__((vector_size(4 * VL)));
+typedef float vfu __attribute__((vector_size(4 * VL), aligned(4)));
+typedef int32_t vi __attribute__((vector_size(4 * VL)));
+typedef int32_t viu __attribute__((vector_size(4 * VL), aligned(4)));
+typedef uint32_t vu __attribute__((vector_size(4 * VL)));
+
+enum { NR = 2 * VL };
+
+INLINE vf load(const float *p) { return *(const vfu *)p; }
+INLINE void store(float *p, vf x) { *(vfu *)p = x; }
+INLINE vf splat(float x) { return x - (vf){0}; }
+INLINE vf load_n(const float *p, long n) {
+  vf x = {0};
+  memcpy(&x, p, (size_t)n * 4);
+  return x;
+}
+INLINE void store_n(float *p, vf x, long n) { memcpy(p, &x, (size_t)n * 4); }
+INLINE vf select_f(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
+INLINE vf max_f(vf a, vf b) { return __builtin_elementwise_max(a, b); }
+INLINE vf min_f(vf a, vf b) { return __builtin_elementwise_min(a, b); }
+INLINE float sum_of(vf x) {
+  float s[VL];
+  memcpy(s, &x, sizeof s);
+  for (int w = VL / 2; w > 0; w /= 2)
+    for (int i = 0; i < w; i++) s[i] += s[i + w];
+  return s[0];
+}
+INLINE float max_of(vf x) {
+  float m = x[0];
+  for (int i = 1; i < VL; i++) m = x[i] > m ? x[i] : m;
+  return m;
+}
+
+// Runs a body over a row of n in vectors; the last, short one goes through copies.
+#define FOR_VECTORS(n)                 \
+  for (long i_ = 0; i_ < (n); i_ += VL)
+
+INLINE vf get(const float *p, long i, long n) {
+  return i + VL <= n ? load(p + i) : load_n(p + i, n - i);
+}
+INLINE void put(float *p, long i, long n, vf x) {
+  if (i + VL <= n)
+    store(p + i, x);
+  else
+    store_n(p + i, x, n - i);
+}
+
+// exp by x = k ln 2 + r and a degree-6 polynomial (the constants of Cephes' expf); relative error
+// about 2^-23. Below -87.3 the result is about 1e-38.
+INLINE vf exp_v(vf x) {
+  x = min_f(max_f(x, splat(-87.3f)), splat(88.0f));
+  const vf magic = splat(12582912.0f);
+  vf k = (x * splat(1.44269504f) + magic) - magic;
+  vf r = x - k * splat(0.693359375f);
+  r = r + k * splat(2.12194440e-4f);
+  vf p = splat(1.9875691500e-4f);
+  p = p * r + splat(1.3981999507e-3f);
+  p = p * r + splat(8.3334519073e-3f);
+  p = p * r + splat(4.1665795894e-2f);
+  p = p * r + splat(1.6666665459e-1f);
+  p = p * r + splat(5.0000001201e-1f);
+  p = p * r * r + r + splat(1.0f);
+  vi e = (__builtin_convertvector(k, vi) + 127) << 23;
+  return p * (vf)e;
+}
+
+// Phi(x) and exp(-x^2/2): the error function by Abramowitz & Stegun 7.1.26, absolute error 1.5e-7.
+INLINE void normal_v(vf x, vf *cumulative, vf *density) {
+  vf z = (vf)((vi)x & 0x7fffffff) * splat(0.70710678f);
+  vf t = splat(1.0f) / (splat(1.0f) + splat(0.3275911f) * z);
+  vf p = splat(1.061405429f);
+  p = p * t + splat(-1.453152027f);
+  p = p * t + splat(1.421413741f);
+  p = p * t + splat(-0.284496736f);
+  p = p * t + splat(0.254829592f);
+  vf g = exp_v(-z * z);
+  vf tail = splat(0.5f) * p * t * g;  // 1 - Phi(|x|)
+  *cumulative = select_f(x < splat(0), tail, splat(1.0f) - tail);
+  *density = g;
+}
+
+INLINE vu lane_numbers(void) {
+  vu x;
+  UNROLL for (int i = 0; i < VL; i++) x[i] = (uint32_t)i;
+  return x;
+}
+
+INLINE vf keep_v(long index, rk_dropout d) {
+  vu h = (lane_numbers() + ((uint32_t)index + d.seed)) * RK_HASH1;
+  h ^= h >> 15;
+  h *= RK_HASH2;
+  h ^= h >> 13;
+  h *= RK_HASH3;
+  h ^= h >> 16;
+  return select_f((vi)((vi)(h >> 8) >= (int32_t)d.threshold), splat(d.scale), splat(0));
+}
+
+// ---- matrix products ---------------------------------------------------------------------------
+
+static size_t packed_floats(long n, long k) { return (size_t)((n + NR - 1) / NR * NR * k); }
+
+static void pack(int transposed, long n, long k, const float *b, long ldb, float *packed) {
+  for (long j = 0; j < n; j += NR, packed += k * NR) {
+    long w = n - j < NR ? n - j : NR;
+    if (!transposed) {
+      for (long p = 0; p < k; p++) {
+        const float *row = b + p * ldb + j;
+        float *o = packed + p * NR;
+        if (w == NR) {
+          store(o, load(row));
+          store(o + VL, load(row + VL));
+        } else {
+          memset(o, 0, NR * 4);
+          memcpy(o, row, (size_t)w * 4);
+        }
+      }
+    } else {
+      if (w < NR) memset(packed, 0, (size_t)(k * NR) * 4);
+      for (long p0 = 0; p0 < k; p0 += 16) {
+        long p1 = p0 + 16 < k ? p0 + 16 : k;
+        for (long q = 0; q < w; q++) {
+          const float *row = b + (j + q) * ldb;
+          for (long p = p0; p < p1; p++) packed[p * NR + q] = row[p];
+        }
+      }
+    }
+  }
+}
+
+enum { store_product, add_product, exp_product };
+
+// One register tile. m <= MR rows, n <= NR columns; short tiles repeat the last row and go through
+// a buffer.
+INLINE void tile(long k, const float *a, long row_stride, long column_stride, const float *b,
+                 long ldb, float *c, long ldc, long m, long n, int mode, float alpha,
+                 float *row_sums) {
+  vf acc[MR][2];
+  UNROLL for (int i = 0; i < MR; i++) acc[i][0] = acc[i][1] = (vf){0};
+  if (m == MR) {
+    for (long p = 0; p < k; p++) {
+      vf b0 = load(b), b1 = load(b + VL);
+      UNROLL for (int i = 0; i < MR; i++) {
+        vf x = splat(a[i * row_stride]);
+        acc[i][0] += x * b0;
+        acc[i][1] += x * b1;
+      }
+      a += column_stride;
+      b += ldb;
+    }
+  } else {
+    long at[MR];
+    UNROLL for (int i = 0; i < MR; i++) at[i] = (i < m ? i : m - 1) * row_stride;
+    for (long p = 0; p < k; p++) {
+      vf b0 = load(b), b1 = load(b + VL);
+      UNROLL for (int i = 0; i < MR; i++) {
+        vf x = splat(a[at[i]]);
+        acc[i][0] += x * b0;
+        acc[i][1] += x * b1;
+      }
+      a += column_stride;
+      b += ldb;
+    }
+  }
+  if (m == MR && n == NR) {
+    UNROLL for (int i = 0; i < MR; i++) {
+      float *o = c + i * ldc;
+      vf x = acc[i][0], y = acc[i][1];
+      if (mode == exp_product) {
+        x = exp_v(x);
+        y = exp_v(y);
+        row_sums[i] += sum_of(x + y);
+      } else {
+        x *= splat(alpha);
+        y *= splat(alpha);
+        if (mode == add_product) {
+          x += load(o);
+          y += load(o + VL);
+        }
+      }
+      store(o, x);
+      store(o + VL, y);
+    }
+  } else {
+    float buffer[MR * NR];
+    UNROLL for (int i = 0; i < MR; i++) {
+      vf x = acc[i][0], y = acc[i][1];
+      if (mode == exp_product) {
+        x = exp_v(x);
+        y = exp_v(y);
+      } else {
+        x *= splat(alpha);
+        y *= splat(alpha);
+      }
+      store(buffer + i * NR, x);
+      store(buffer + i * NR + VL, y);
+    }
+    for (long i = 0; i < m; i++) {
+      float *o = c + i * ldc;
+      const float *x = buffer + i * NR;
+      if (mode == exp_product) {
+        float sum = 0;
+        for (long j = 0; j < n; j++) sum += o[j] = x[j];
+        row_sums[i] += sum;
+      } else if (mode == add_product) {
+        for (long j = 0; j < n; j++) o[j] += x[j];
+      } else {
+        memcpy(o, x, (size_t)n * 4);
+      }
+    }
+  }
+}
+
+// All row groups against one panel of B.
+INLINE void panel(long m, long n, long k, float alpha, const float *a, long row_stride,
+                  long column_stride, const float *b, long ldb, int mode, float *c, long ldc,
+                  float *row_sums) {
+  for (long i = 0; i < m; i += MR) {
+    long h = m - i < MR ? m - i : MR;
+    tile(k, a + i * row_stride, row_stride, column_stride, b, ldb, c + i * ldc, ldc, h, n, mode,
+         alpha, row_sums ? row_sums + i : 0);
+  }
+}
+
+// Picks constant strides where they are known, so that the inner loop has fixed offsets.
+INLINE void any_panel(long m, long n, long k, float alpha, const float *a, long row_stride,
+                      long column_stride, const float *b, long ldb, int accumulate, float *c,
+                      long ldc) {
+  if (column_stride == 1) {
+    if (accumulate)
+      panel(m, n, k, alpha, a, row_stride, 1, b, ldb, add_product, c, ldc, 0);
+    else
+      panel(m, n, k, alpha, a, row_stride, 1, b, ldb, store_product, c, ldc, 0);
+  } else if (row_stride == 1) {
+    if (accumulate)
+      panel(m, n, k, alpha, a, 1, column_stride, b, ldb, add_product, c, ldc, 0);
+    else
+      panel(m, n, k, alpha, a, 1, column_stride, b, ldb, store_product, c, ldc, 0);
+  } else {
+    if (accumulate)
+      panel(m, n, k, alpha, a, row_stride, column_stride, b, ldb, add_product, c, ldc, 0);
+    else
+      panel(m, n, k, alpha, a, row_stride, column_stride, b, ldb, store_product, c, ldc, 0);
+  }
+}
+
+static __attribute__((noinline)) void panel_call(long m, long n, long k, float alpha,
+                                                 const float *a, long row_stride,
+                                                 long column_stride, const float *b, long ldb,
+                                                 int accumulate, float *c, long ldc) {
+  any_panel(m, n, k, alpha, a, row_stride, column_stride, b, ldb, accumulate, c, ldc);
+}
+
+static void gemm_packed(long m, long n, long k, float alpha, const float *a, long row_stride,
+                        long column_stride, const float *packed, int accumulate, float *c,
+                        long ldc) {
+  // Long k: a row group's part of A is worth keeping, so the panels go inside.
+  long rows = k > 256 ? MR : m;
+  for (long i = 0; i < m; i += rows) {
+    long h = m - i < rows ? m - i : rows;
+    for (long j = 0; j < n; j += NR)
+      panel_call(h, n - j < NR ? n - j : NR, k, alpha, a + i * row_stride, row_stride,
+                 column_stride, packed + j * k, NR, accumulate, c + i * ldc + j, ldc);
+  }
+}
+
+enum { KC = 256 };
+
+static size_t gemm_scratch(long k) { return (size_t)((k < KC ? k : KC) * NR); }
+
+static void gemm(long m, long n, long k, float alpha, const float *a, long row_stride,
+                 long column_stride, const float *b, long ldb, int accumulate, float *c, long ldc,
+                 float *scratch) {
+  if (k == 0 && !accumulate)
+    for (long i = 0; i < m; i++) memset(c + i * ldc, 0, (size_t)n * 4);
+  for (long p = 0; p < k; p += KC) {
+    long depth = k - p < KC ? k - p : KC;
+    for (long j = 0; j < n; j += NR) {
+      const float *from = b + p * ldb + j;
+      long stride = ldb, w = n - j < NR ? n - j : NR;
+      if (w < NR) {
+        // Reading past a row's end could leave the buffer.
+        for (long q = 0; q < depth; q++) {
+          memset(scratch + q * NR, 0, NR * 4);
+          memcpy(scratch + q * NR, from + q * ldb, (size_t)w * 4);
+        }
+        from = scratch;
+        stride = NR;
+      }
+      panel_call(m, w, depth, alpha, a + p * column_stride, row_stride, column_stride, from, stride,
+                 accumulate || p > 0, c + j, ldc);
+    }
+  }
+}
+
+static void gemm_exp(long m, long n, long k, const float *a, long lda, const float *packed,
+                     float *c, long ldc, float *row_sums) {
+  memset(row_sums, 0, (size_t)m * 4);
+  for (long j = 0; j < n; j += NR)
+    panel(m, n - j < NR ? n - j : NR, k, 1, a, lda, 1, packed + j * k, NR, exp_product, c + j, ldc,
+          row_sums);
+}
+
+// ---- rows --------------------------------------------------------------------------------------
+
+static float dot(const float *a, const float *b, long n) {
+  vf s = {0}, t = {0};
+  long i = 0;
+  for (; i + 2 * VL <= n; i += 2 * VL) {
+    s += load(a + i) * load(b + i);
+    t += load(a + i + VL) * load(b + i + VL);
+  }
+  for (; i < n; i += VL) s += get(a, i, n) * get(b, i, n);
+  return sum_of(s + t);
+}
+
+static void exp_rows(long m, long n, float *c, long ldc, float *row_max, float *row_sums) {
+  for (long i = 0; i < m; i++) {
+    float *row = c + i * ldc;
+    vf high = splat(-INFINITY);
+    long j = 0;
+    for (; j + VL <= n; j += VL) high = max_f(high, load(row + j));
+    float max = max_of(high);
+    for (; j < n; j++) max = row[j] > max ? row[j] : max;
+    vf sums = {0};
+    float rest = 0;
+    for (j = 0; j + VL <= n; j += VL) {
+      vf e = exp_v(load(row + j) - splat(max));
+      store(row + j, e);
+      sums += e;
+    }
+    if (j < n) {
+      vf e = exp_v(load_n(row + j, n - j) - splat(max));
+      store_n(row + j, e, n - j);
+      for (; j < n; j++) rest += row[j];
+    }
+    row_max[i] = max;
+    row_sums[i] = sum_of(sums) + rest;
+  }
+}
+
+static long count_at_least(const float *row, long n, float threshold) {
+  vi counts = {0};
+  long i = 0, count = 0;
+  for (; i + VL <= n; i += VL) counts -= (vi)(load(row + i) >= splat(threshold));
+  for (int l = 0; l < VL; l++) count += counts[l];
+  for (; i < n; i++) count += row[i] >= threshold;
+  return count;
+}
+
+static void axpy(long n, float alpha, const float *x, float *y) {
+  FOR_VECTORS(n) put(y, i_, n, get(y, i_, n) + splat(alpha) * get(x, i_, n));
+}
+
+static void scale_rows(long m, long n, const float *factors, const float *x, float *out) {
+  for (long i = 0; i < m; i++) {
+    const float *from = x + i * n;
+    float *to = out + i * n;
+    FOR_VECTORS(n) put(to, i_, n, splat(factors[i]) * get(from, i_, n));
+  }
+}
+
+static void column_sums(long m, long n, const float *x, float *sums) {
+  FOR_VECTORS(n) {
+    vf s = get(sums, i_, n);
+    if (i_ + VL <= n)
+      for (long r = 0; r < m; r++) s += load(x + r * n + i_);
+    else
+      for (long r = 0; r < m; r++) s += load_n(x + r * n + i_, n - i_);
+    put(sums, i_, n, s);
+  }
+}
+
+static void add_bias(long m, long n, const float *bias, float *x) {
+  for (long r = 0; r < m; r++) {
+    float *row = x + r * n;
+    FOR_VECTORS(n) put(row, i_, n, get(row, i_, n) + get(bias, i_, n));
+  }
+}
+
+// ---- layers ------------------------------------------------------------------------------------
+
+static void layer_norm(long m, long n, float epsilon, const float *x, const float *gamma,
+                       const float *beta, float *y, float *mean, float *inverse_deviation) {
+  for (long r = 0; r < m; r++) {
+    const float *row = x + r * n;
+    float *out = y + r * n;
+    vf s = {0};
+    FOR_VECTORS(n) s += get(row, i_, n);
+    float centre = sum_of(s) / (float)n;
+    vf q = {0};
+    long j = 0;
+    for (; j + VL <= n; j += VL) {
+      vf z = load(row + j) - splat(centre);
+      q += z * z;
+    }
+    float squares = sum_of(q);
+    for (; j < n; j++) squares += (row[j] - centre) * (row[j] - centre);
+    float inverse = 1.0f / sqrtf(squares / (float)n + epsilon);
+    FOR_VECTORS(n)
+    put(out, i_, n,
+        (get(row, i_, n) - splat(centre)) * splat(inverse) * get(gamma, i_, n) + get(beta, i_, n));
+    mean[r] = centre;
+    inverse_deviation[r] = inverse;
+  }
+}
+
+static void layer_norm_backward(long m, long n, const float *dy, const float *x,
+                                const float *gamma, const float *mean,
+                                const float *inverse_deviation, int accumulate, float *dx,
+                                float *dgamma, float *dbeta) {
+  for (long r = 0; r < m; r++) {
+    const float *row = x + r * n, *e = dy + r * n;
+    float *out = dx + r * n;
+    vf centre = splat(mean[r]), inverse = splat(inverse_deviation[r]);
+    vf a = {0}, c = {0};
+    FOR_VECTORS(n) {
+      vf d = get(e, i_, n), h = (get(row, i_, n) - centre) * inverse;
+      vf w = d * get(gamma, i_, n);
+      a += w;
+      c += w * h;
+      put(dgamma, i_, n, get(dgamma, i_, n) + d * h);
+      put(dbeta, i_, n, get(dbeta, i_, n) + d);
+    }
+    vf first = splat(sum_of(a) / (float)n), second = splat(sum_of(c) / (float)n);
+    FOR_VECTORS(n) {
+      vf h = (get(row, i_, n) - centre) * inverse;
+      vf v = inverse * (get(e, i_, n) * get(gamma, i_, n) - first - h * second);
+      put(out, i_, n, accumulate ? get(out, i_, n) + v : v);
+    }
+  }
+}
+
+static void bias_dropout_add(long m, long n, const float *x, const float *bias,
+                             const float *residual, rk_dropout dropout, float *out) {
+  for (long r = 0; r < m; r++) {
+    const float *row = x + r * n, *from = residual + r * n;
+    float *to = out + r * n;
+    FOR_VECTORS(n) {
+      vf v = get(row, i_, n) + get(bias, i_, n);
+      if (dropout.threshold) v *= keep_v(r * n + i_, dropout);
+      put(to, i_, n, get(from, i_, n) + v);
+    }
+  }
+}
+
+static void bias_activation(long m, long n, int activation, float *u, const float *bias,
+                            rk_dropout dropout, float *out) {
+  for (long r = 0; r < m; r++) {
+    float *row = u + r * n, *to = out + r * n;
+    FOR_VECTORS(n) {
+      vf x = get(row, i_, n) + get(bias, i_, n), y;
+      put(row, i_, n, x);
+      if (activation == rk_gelu) {
+        vf cumulative, density;
+        normal_v(x, &cumulative, &density);
+        y = x * cumulative;
+      } else {
+        y = max_f(x, splat(0));
+      }
+      if (dropout.threshold) y *= keep_v(r * n + i_, dropout);
+      put(to, i_, n, y);
+    }
+  }
+}
+
+static void activation_backward(long count, int activation, const float *u, const float *d,
+                                rk_dropout dropout, float *du) {
+  FOR_VECTORS(count) {
+    vf x = get(u, i_, count), v = get(d, i_, count);
+    if (activation == rk_gelu) {
+      vf cumulative, density;
+      normal_v(x, &cumulative, &density);
+      v *= cumulative + x * splat(0.39894228f) * density;
+    } else {
+      v = select_f(x > splat(0), v, splat(0));
+    }
+    if (dropout.threshold) v *= keep_v(i_, dropout);
+    put(du, i_, count, v);
+  }
+}
+
+static void apply_dropout(long count, const float *x, rk_dropout dropout, float *out) {
+  if (!dropout.threshold) {
+    if (out != x) memcpy(out, x, (size_t)count * 4);
+    return;
+  }
+  FOR_VECTORS(count) put(out, i_, count, get(x, i_, count) * keep_v(i_, dropout));
+}
+
+static void embed(long count, long n, const int32_t *tokens, const int32_t *places,
+                  const float *items, const float *positions, rk_dropout dropout, float *out) {
+  for (long t = 0; t < count; t++) {
+    const float *item = items + tokens[t] * n, *position = positions + places[t] * n;
+    float *to = out + t * n;
+    FOR_VECTORS(n) {
+      vf v = get(item, i_, n) + get(position, i_, n);
+      if (dropout.threshold) v *= keep_v(t * n + i_, dropout);
+      put(to, i_, n, v);
+    }
+  }
+}
+
+static void embed_backward(long count, long n, const int32_t *tokens, const int32_t *places,
+                           const float *d, rk_dropout dropout, float *ditems, float *dpositions) {
+  for (long t = 0; t < count; t++) {
+    float *item = ditems + tokens[t] * n, *position = dpositions + places[t] * n;
+    FOR_VECTORS(n) {
+      vf v = get(d + t * n, i_, n);
+      if (dropout.threshold) v *= keep_v(t * n + i_, dropout);
+      put(item, i_, n, get(item, i_, n) + v);
+      put(position, i_, n, get(position, i_, n) + v);
+    }
+  }
+}
+
+// ---- attention ---------------------------------------------------------------------------------
+
+// Query rows are taken in blocks of QB; keys after the block are never multiplied (the causal upper
+// triangle is skipped but for the block's own). Scores live in a block of QB x keys only, and the
+// backward pass makes the probabilities again from the stored log-sum-exp (as FlashAttention does:
+// Dao et al. 2022, section 3.1).
+enum { QB = 4 * MR };
+
+static long padded(long n) { return (n + NR - 1) / NR * NR; }
+
+static size_t attention_scratch(int width, int longest) {
+  long keys = padded(longest);
+  return (size_t)(2 * keys * width + 2 * QB * keys + KC * NR);
+}
+
+static void attention(const float *qkv, int heads, int width, const int32_t *offsets, int sequences,
+                      float *out, float *lse, float *scratch) {
+  long d = (long)heads * width, ld = 3 * d;
+  float scale = 1 / sqrtf((float)width);
+  for (int s = 0; s < sequences; s++) {
+    long first = offsets[s], length = offsets[s + 1] - first, keys = padded(length);
+    float *packed_k = scratch, *p = packed_k + keys * width, *rest = p + QB * keys;
+    for (int h = 0; h < heads; h++) {
+      const float *q = qkv + first * ld + h * width, *k = q + d, *v = k + d;
+      pack(1, length, width, k, ld, packed_k);
+      for (long r = 0; r < length; r += QB) {
+        long rows = length - r < QB ? length - r : QB, seen = r + rows;
+        gemm_packed(rows, seen, width, scale, q + r * ld, ld, 1, packed_k, 0, p, keys);
+        for (long i = 0; i < rows; i++) {
+          float *row = p + i * keys, max, sum;
+          long n = r + i + 1;
+          exp_rows(1, n, row, keys, &max, &sum);
+          lse[(first + r + i) * heads + h] = max + logf(sum);
+          vf inverse = splat(1 / sum);
+          long j = 0;
+          for (; j + VL <= n; j += VL) store(row + j, load(row + j) * inverse);
+          for (; j < n; j++) row[j] *= inverse[0];
+          for (; j < seen; j++) row[j] = 0;
+        }
+        gemm(rows, width, seen, 1, p, keys, 1, v, ld, 0, out + (first + r) * d + h * width, d,
+             rest);
+      }
+    }
+  }
+}
+
+static void attention_backward(const float *qkv, const float *out, const float *dout,
+                               const float *lse, int heads, int width, const int32_t *offsets,
+                               int sequences, float *dqkv, float *scratch) {
+  long d = (long)heads * width, ld = 3 * d;
+  float scale = 1 / sqrtf((float)width);
+  for (int s = 0; s < sequences; s++) {
+    long first = offsets[s], length = offsets[s + 1] - first, keys = padded(length);
+    float *packed_k = scratch, *packed_v = packed_k + keys * width, *p = packed_v + keys * width;
+    float *dp = p + QB * keys, *rest = dp + QB * keys;
+    for (long t = first; t < first + length; t++) memset(dqkv + t * ld + d, 0, (size_t)(2 * d) * 4);
+    for (int h = 0; h < heads; h++) {
+      const float *q = qkv + first * ld + h * width, *k = q + d, *v = k + d;
+      float *dq = dqkv + first * ld + h * width, *dk = dq + d, *dv = dk + d;
+      pack(1, length, width, k, ld, packed_k);
+      pack(1, length, width, v, ld, packed_v);
+      for (long r = 0; r < length; r += QB) {
+        long rows = length - r < QB ? length - r : QB, seen = r + rows;
+        const float *e = dout + (first + r) * d + h * width;
+        const float *o = out + (first + r) * d + h * width;
+        gemm_packed(rows, seen, width, scale, q + r * ld, ld, 1, packed_k, 0, p, keys);
+        gemm_packed(rows, seen, width, 1, e, d, 1, packed_v, 0, dp, keys);
+        for (long i = 0; i < rows; i++) {
+          float *x = p + i * keys, *y = dp + i * keys;
+          long n = r + i + 1, j = 0;
+          vf log_sum = splat(lse[(first + r + i) * heads + h]);
+          vf mean = splat(dot(o + i * d, e + i * d, width));
+          for (; j < n; j += VL) {
+            vf probability = exp_v(load(x + j) - log_sum);
+            store(x + j, probability);
+            store(y + j, probability * (load(y + j) - mean));
+          }
+          for (j = n; j < seen; j++) x[j] = y[j] = 0;
+        }
+        gemm(rows, width, seen, scale, dp, keys, 1, k, ld, 0, dq + r * ld, ld, rest);
+        gemm(seen, width, rows, scale, dp, 1, keys, q + r * ld, ld, 1, dk, ld, rest);
+        gemm(seen, width, rows, 1, p, 1, keys, e, d, 1, dv, ld, rest);
+      }
+    }
+  }
+}
+
+// ---- optimiser -----------------------------------------------------------------------------------
+
+static void adam(long count, float *parameters, const float *gradients, float *first, float *second,
+                 float gradient_scale, float rate, float beta1, float beta2, float epsilon,
+                 float weight_decay, float correction1, float correction2) {
+  for (long i = 0; i < count; i++) {
+    float g = gradients[i] * gradient_scale;
+    float a = beta1 * first[i] + (1 - beta1) * g;
+    float b = beta2 * second[i] + (1 - beta2) * g * g;
+    first[i] = a;
+    second[i] = b;
+    float step = a * correction1 / (sqrtf(b * correction2) + epsilon);
+    parameters[i] -= rate * (step + weight_decay * parameters[i]);
+  }
+}
+
+static double sum_of_squares(long count, const float *x) {
+  double total = 0;
+  for (long i = 0; i < count; i += 1024) {
+    long n = count - i < 1024 ? count - i : 1024;
+    total += dot(x + i, x + i, n);
+  }
+  return total;
+}
+
+// ---- search --------------------------------------------------------------------------------------
+
+// a ranks behind b: the lower score, or the later row among equal scores.
+INLINE int behind(float sa, int32_t ia, float sb, int32_t ib) {
+  return sa < sb || (sa == sb && ia > ib);
+}
+
+// A heap with the last of the held rows at its root.
+INLINE void sift_down(float *scores, int32_t *ids, long held, long at, float score, int32_t id) {
+  for (;;) {
+    long child = 2 * at + 1;
+    if (child >= held) break;
+    if (child + 1 < held && behind(scores[child + 1], ids[child + 1], scores[child], ids[child]))
+      child++;
+    if (!behind(scores[child], ids[child], score, id)) break;
+    scores[at] = scores[child];
+    ids[at] = ids[child];
+    at = child;
+  }
+  scores[at] = score;
+  ids[at] = id;
+}
+
+INLINE void offer(float *scores, int32_t *ids, long *held, long k, float score, int32_t id) {
+  if (*held < k) {
+    long at = (*held)++;
+    while (at > 0) {
+      long parent = (at - 1) / 2;
+      if (!behind(score, id, scores[parent], ids[parent])) break;
+      scores[at] = scores[parent];
+      ids[at] = ids[parent];
+      at = parent;
+    }
+    scores[at] = score;
+    ids[at] = id;
+  } else if (score > scores[0]) {
+    sift_down(scores, ids, k, 0, score, id);
+  }
+}
+
+static long top_k(const float *rows, long count, long n, const float *q, const uint64_t *mask,
+                  long k, float *scores, int32_t *ids) {
+  long held = 0;
+  if (k <= 0) return 0;
+  for (long base = 0; base < count; base += 64) {
+    uint64_t word = mask[base >> 6];
+    while (word) {
+      long i = base + __builtin_ctzll(word);
+      word &= word - 1;
+      float s = dot(rows + i * n, q, n);
+      offer(scores, ids, &held, k, s, (int32_t)i);
+    }
+  }
+  for (long end = held - 1; end > 0; end--) {
+    float score = scores[end];
+    int32_t id = ids[end];
+    scores[end] = scores[0];
+    ids[end] = ids[0];
+    sift_down(scores, ids, end, 0, score, id);
+  }
+  return held;
+}
+
+const rk_table RK_TABLE = {
+    .name = RK_NAME,
+    .packed_floats = packed_floats,
+    .pack = pack,
+    .gemm_packed = gemm_packed,
+    .gemm = gemm,
+    .gemm_scratch = gemm_scratch,
+    .gemm_exp = gemm_exp,
+    .exp_rows = exp_rows,
+    .count_at_least = count_at_least,
+    .dot = dot,
+    .axpy = axpy,
+    .scale_rows = scale_rows,
+    .column_sums = column_sums,
+    .add_bias = add_bias,
+    .layer_norm = layer_norm,
+    .layer_norm_backward = layer_norm_backward,
+    .bias_dropout_add = bias_dropout_add,
+    .bias_activation = bias_activation,
+    .activation_backward = activation_backward,
+    .apply_dropout = apply_dropout,
+    .embed = embed,
+    .embed_backward = embed_backward,
+    .attention = attention,
+    .attention_backward = attention_backward,
+    .attention_scratch = attention_scratch,
+    .adam = adam,
+    .sum_of_squares = sum_of_squares,
+    .top_k = top_k,
+};
