@@ -20,25 +20,62 @@ package struct PreparedQuery: Sendable {
 /// Make one for each engine and keep it as long as the engine: versions of the catalog, under which
 /// bitmaps are cached, belong to one catalog.
 package final class QueryEngine: Sendable {
-  package init() {}
+  private let cache: PredicateCache
+
+  /// - Parameter cacheBytes: what the cached bitmaps may take; 0 keeps none.
+  package init(cacheBytes: Int = 64 << 20) { cache = PredicateCache(mostBytes: cacheBytes) }
 
   /// Parses, binds, plans and runs a query.
   ///
-  /// - Throws: `Diagnostics` with every problem of the query at once.
+  /// - Throws: `Diagnostics` with every problem of the query at once. Errors of the source that are no
+  ///   `Diagnostic` are passed on.
   package func run(_ request: QueryRequest, on source: any QuerySource) throws -> QueryResult {
-    let prepared = try PreparedQuery(request.text)
-    return try run(
-      prepared, parameters: request.parameters, options: request.options, on: source)
+    let (plan, problems) = try plan(request, source)
+    var executor = Executor(plan, source, problems, cache)
+    return try executor.run(excluded: request.options.excluded)
   }
 
   /// Binds, plans and runs a prepared query.
   ///
-  /// - Throws: `Diagnostics` with every problem of the query at once.
+  /// - Throws: as `run(_:on:)`.
   package func run(
     _ prepared: PreparedQuery, parameters: [String: JSON] = [:],
     options: QueryOptions = QueryOptions(), on source: any QuerySource
   ) throws -> QueryResult {
-    throw Diagnostics(
-      Diagnostic(.unavailable, code: "not_available", "Queries do not run yet."))
+    let problems = QueryProblems(text: prepared.text)
+    let plan = try plan(prepared.query, parameters, problems, source)
+    var executor = Executor(plan, source, problems, cache)
+    return try executor.run(excluded: options.excluded)
+  }
+
+  /// The plan of a query as text, a line for each step; nothing runs.
+  ///
+  /// - Throws: `Diagnostics` with every problem of the query at once.
+  package func explain(
+    _ request: QueryRequest, on source: any QuerySource
+  ) throws(Diagnostics) -> String {
+    try plan(request, source).plan.description
+  }
+
+  private func plan(
+    _ request: QueryRequest, _ source: any QuerySource
+  ) throws(Diagnostics) -> (plan: Plan, problems: QueryProblems) {
+    let parsed = Parser.parse(request.text)
+    // Names are looked up only in a tree that holds all of the text: half a query would draw problems
+    // that are none.
+    if !parsed.isWhole { throw Diagnostics(parsed.problems) }
+    let problems = QueryProblems(text: request.text, parsed.problems)
+    let plan = try plan(parsed.query, request.parameters, problems, source)
+    return (plan, problems)
+  }
+
+  private func plan(
+    _ query: Query, _ parameters: [String: JSON], _ problems: QueryProblems,
+    _ source: any QuerySource
+  ) throws(Diagnostics) -> Plan {
+    var binder = Binder(source, parameters: parameters, problems: problems, cache: cache)
+    let plan = binder.plan(query)
+    try problems.check()
+    return plan
   }
 }

@@ -37,8 +37,6 @@ package struct QueryResult: Sendable {
   package var notes: [String]
   /// What each stage took in and gave out.
   package var stages: [QueryStage]
-  /// The plan as text, a line for each step.
-  package var plan: String
 }
 
 /// One stage of a query and how many rows went through it.

@@ -16,7 +16,7 @@ package protocol QuerySource: Sendable {
   var items: ColumnTable { get }
   /// The rows that may be returned at all; `count` equals `items.rowCount`.
   var listed: Bitmap { get }
-  /// Changes when any cell of `items` changes. Bitmaps of predicates are cached under it.
+  /// Grows when any cell of `items` changes. Bitmaps of predicates are cached under it.
   var catalogVersion: UInt64 { get }
   /// The moment of the query: the engine reads no clock.
   var now: Timestamp { get }
