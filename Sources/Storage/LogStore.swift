@@ -252,7 +252,7 @@ package final class LogStore: Sendable {
     for (value, column) in zip(row, schema.columns) where !column.type.holds(value) {
       throw Diagnostic(
         code: "type_mismatch",
-        "The column `\(column.name)` is a \(column.type.rawValue) and cannot hold this value.",
+        "The column `\(column.name)` is of type \(column.type.rawValue) and cannot hold this value.",
         at: "data[\(index)].\(column.name)")
     }
   }

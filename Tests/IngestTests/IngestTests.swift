@@ -212,13 +212,13 @@ import Testing
         error: A row must be an object, not a number.
           at data[2]
           help: Write {"column": "value"}.
-        error: The column `age` is a Int32 and cannot hold "old".
+        error: The column `age` is of type Int32 and cannot hold "old".
           at data[3].age
           help: Give a number.
         error: The row has no `event_id`, which is part of the unique key.
           at data[3].event_id
           help: Give every row a value for it; without one a repetition could not be told apart.
-        error: The column `event_id` is a String and cannot hold an array.
+        error: The column `event_id` is of type String and cannot hold an array.
           at data[4].event_id
         error: The table `events` has no column `xyzzy`.
           at data[5].xyzzy

@@ -1,7 +1,6 @@
 import Columns
 import Domain
 import Foundation
-import Ingest
 import State
 import Storage
 import Synchronization
@@ -399,9 +398,9 @@ func randomVideos(_ random: inout SeededGenerator) -> [[Value]] {
     #expect(
       problems?.all.map(\.message) == [
         "The interaction table `events` has no column `user_id`.",
-        "The column `item_id` of the interaction table `events` is a Double.",
+        "The column `item_id` of the interaction table `events` is of type Double.",
         "The interaction table `events` has no column `created_at`.",
-        "The column `label` of the interaction table `events` is a String.",
+        "The column `label` of the interaction table `events` is of type String.",
         "The item table `items` has no column `item_id`.",
       ])
     #expect(
