@@ -99,7 +99,7 @@ package struct RowDecoder: Sendable {
           report(
             Diagnostic(
               code: "type_mismatch",
-              "The column `\(member.name)` is a \(schema.columns[column].type.rawValue) and cannot "
+              "The column `\(member.name)` is of type \(schema.columns[column].type.rawValue) and cannot "
                 + "hold \(why).", at: "\(place)[\(r)].\(member.name)", help: help))
           // The cell is in error, not missing.
           cells[column] = .bool(false)

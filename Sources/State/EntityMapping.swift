@@ -69,7 +69,7 @@ package struct EntityMapping: Hashable, Sendable {
         problems.append(
           Diagnostic(
             code: "wrong_column_type",
-            "The column `\(name)` of the \(role) table `\(table.name)` is a \(type.rawValue).",
+            "The column `\(name)` of the \(role) table `\(table.name)` is of type \(type.rawValue).",
             at: "\(table.name).\(name)",
             help: "It must be one of \(allowed.map(\.rawValue).joined(separator: ", "))."))
       }

@@ -3,14 +3,14 @@
 ///
 /// There is no waiting for company: a commit takes what has gathered while the commit before it was
 /// being synced. So one lone append pays for one sync, and a thousand tasks share one.
-struct GroupCommit: Sendable {
+package struct GroupCommit: Sendable {
   /// A commit takes no further append once it holds this many rows.
-  let rowsPerCommit: Int
+  package let rowsPerCommit: Int
   /// Appends are refused while this many rows wait.
-  let waitingRowsLimit: Int
-  private(set) var waitingRows = 0
+  package let waitingRowsLimit: Int
+  package private(set) var waitingRows = 0
 
-  init(rowsPerCommit: Int, waitingRowsLimit: Int) {
+  package init(rowsPerCommit: Int, waitingRowsLimit: Int) {
     precondition(rowsPerCommit > 0 && waitingRowsLimit > 0, "limits must be positive")
     self.rowsPerCommit = rowsPerCommit
     self.waitingRowsLimit = waitingRowsLimit
@@ -20,7 +20,7 @@ struct GroupCommit: Sendable {
   ///
   /// - Returns: false where it must be refused. An append to an empty queue is always admitted,
   ///   however large, for otherwise it could never be.
-  mutating func admit(rows: Int) -> Bool {
+  package mutating func admit(rows: Int) -> Bool {
     guard waitingRows == 0 || waitingRows + rows <= waitingRowsLimit else { return false }
     waitingRows += rows
     return true
@@ -30,7 +30,7 @@ struct GroupCommit: Sendable {
   ///
   /// - Parameter sizes: the rows of each waiting append, oldest first.
   /// - Returns: how many appends to take; at least one where any waits.
-  mutating func take(from sizes: some Sequence<Int>) -> Int {
+  package mutating func take(from sizes: some Sequence<Int>) -> Int {
     var appends = 0
     var rows = 0
     for size in sizes {

@@ -13,6 +13,10 @@ import GRDB
 package struct StoredTable: Hashable, Sendable {
   package var schema: TableSchema
   package var createdAt: Timestamp
+  package init(schema: TableSchema, createdAt: Timestamp) {
+    self.schema = schema
+    self.createdAt = createdAt
+  }
 }
 
 /// What an acknowledged append did.
@@ -27,12 +31,25 @@ package struct AppendReceipt: Hashable, Sendable {
   package var replacedCount: Int
 }
 
+/// How the database keeps its promise, for `doctor`.
+package struct Durability: Hashable, Sendable {
+  /// `wal`: commits go to a log beside the file.
+  package var journalMode: String
+  /// 2 (`FULL`): every commit is synced before it is acknowledged.
+  package var synchronous: Int
+}
+
 /// A document of the registry.
 package struct RegistryEntry: Hashable, Sendable {
   package var kind: String
   package var name: String
   /// The document as JSON text, as it was given.
   package var json: String
+  package init(kind: String, name: String, json: String) {
+    self.kind = kind
+    self.name = name
+    self.json = json
+  }
 }
 
 /// The tables, the log and the registry of one data directory, with one writer.
@@ -235,7 +252,7 @@ package final class LogStore: Sendable {
     for (value, column) in zip(row, schema.columns) where !column.type.holds(value) {
       throw Diagnostic(
         code: "type_mismatch",
-        "The column `\(column.name)` is a \(column.type.rawValue) and cannot hold this value.",
+        "The column `\(column.name)` is of type \(column.type.rawValue) and cannot hold this value.",
         at: "data[\(index)].\(column.name)")
     }
   }
@@ -272,6 +289,17 @@ package final class LogStore: Sendable {
     return try translatingFaults(path: path, doing: "count the rows of `\(name)`") {
       try database.read { database in
         try Int.fetchOne(database, sql: "SELECT count(*) FROM \(quoted(name))") ?? 0
+      }
+    }
+  }
+
+  /// Asks the writer's connection how it is set up.
+  package func durability() async throws(Diagnostic) -> Durability {
+    try await perform { (writer) throws(Diagnostic) in
+      try writer.reading(doing: "read the database's settings") { database in
+        Durability(
+          journalMode: try String.fetchOne(database, sql: "PRAGMA journal_mode") ?? "",
+          synchronous: try Int.fetchOne(database, sql: "PRAGMA synchronous") ?? 0)
       }
     }
   }
@@ -319,17 +347,16 @@ package final class LogStore: Sendable {
   // MARK: Below
 
   /// Runs a body on the writer's thread, after everything that was appended before.
-  private func perform(
-    _ body: @escaping @Sendable (LogWriter) throws(Diagnostic) -> Void
-  ) async throws(Diagnostic) {
+  private func perform<Answer: Sendable>(
+    _ body: @escaping @Sendable (LogWriter) throws(Diagnostic) -> Answer
+  ) async throws(Diagnostic) -> Answer {
     let queue = queue
-    let outcome: Result<Void, Diagnostic> = await withCheckedContinuation { continuation in
+    let outcome: Result<Answer, Diagnostic> = await withCheckedContinuation { continuation in
       do throws(Diagnostic) {
         try queue.enqueue(
           .perform { writer in
             do throws(Diagnostic) {
-              try body(writer)
-              continuation.resume(returning: .success(()))
+              continuation.resume(returning: .success(try body(writer)))
             } catch {
               continuation.resume(returning: .failure(error))
             }
@@ -338,7 +365,7 @@ package final class LogStore: Sendable {
         continuation.resume(returning: .failure(error))
       }
     }
-    try outcome.get()
+    return try outcome.get()
   }
 
   /// Makes our own tables where there are none, and refuses formats that this build cannot read.

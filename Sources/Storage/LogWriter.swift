@@ -75,6 +75,15 @@ final class LogWriter {
     }
   }
 
+  /// Reads on the writer's own connection.
+  func reading<Result>(
+    doing action: String, _ body: (Database) throws -> Result
+  ) throws(Diagnostic) -> Result {
+    try translatingFaults(path: path, doing: action) {
+      try database.writeWithoutTransaction(body)
+    }
+  }
+
   /// Forgets the statements of a table that is about to go.
   func forget(table: String) { statements[table] = nil }
 
