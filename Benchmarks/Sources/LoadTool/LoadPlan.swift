@@ -13,7 +13,8 @@ package struct LoadPlan: Sendable {
   package var warmUp: Double
   /// Seconds of the measurement.
   package var seconds: Double
-  /// Seconds after which a request counts as failed.
+  /// Seconds after sending after which a request counts as failed, and after the last due time after
+  /// which nothing is sent any more.
   package var timeout: Double
   package var seed: UInt64
 
@@ -55,6 +56,9 @@ package struct LoadPlan: Sendable {
     check(
       warmUp + seconds <= LoadPlan.longestRun,
       "--warm-up and --seconds together: at most \(Int(LoadPlan.longestRun))")
+    check(
+      rate <= 0 || (warmUp + seconds) * rate >= 1,
+      "--rate \(rate): not one request in the time given")
     guard problems.isEmpty, let port else { throw Invalid(problems: problems) }
     self.port = port
     self.path = path.isEmpty ? "/" : String(path)

@@ -13,7 +13,7 @@ private let usage = """
     --connections N     keep-alive connections, default 32
     --warm-up SECONDS   sent at the same rate and not measured, default 2
     --seconds SECONDS   measured, default 10; with the warm-up at most 600
-    --timeout SECONDS   after which a request counts as failed, default 5
+    --timeout SECONDS   after sending after which a request counts as failed, default 5
     --seed N            which body goes when, default 1
     --json              one line of JSON
     --help              this text
