@@ -10,7 +10,7 @@
 #   DATA       default ../shared/data/ml-1m beside the checkout
 #   BASELINES  default ../shared/baselines
 #   PYTHON     a Python with torch and numpy, default python3
-#   TRAIN_BENCH  Riffle's program, default `swift run -c release --package-path Benchmarks train-bench`
+#   TRAIN_BENCH  Riffle's program, default the product `train-bench` of the checkout, built first
 #
 # Equal settings: d 64, 2 blocks, 2 heads, feed-forward 4d with GELU, dropout 0.2, windows of 200,
 # 128 users a step, full softmax over the catalogue, Adam, fp32, one thread. A token is a position
@@ -27,7 +27,6 @@ cpu=${CPU:-0} steps=${STEPS:-20} repeats=${REPEATS:-3}
 data=${DATA:-$root/../shared/data/ml-1m}
 baselines=${BASELINES:-$root/../shared/baselines}
 python=${PYTHON:-python3}
-read -r -a riffle <<< "${TRAIN_BENCH:-swift run -c release --package-path $here train-bench}"
 
 fail() { echo "training.sh: $*" >&2; exit 2; }
 [ $# -eq 0 ] || { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "${BASH_SOURCE[0]}" >&2; exit 2; }
@@ -35,6 +34,13 @@ fail() { echo "training.sh: $*" >&2; exit 2; }
 interactions=$data/interactions.tsv.gz
 [ -f "$interactions" ] || interactions=$data/interactions.tsv
 [ -f "$interactions" ] || fail "no interactions.tsv or .tsv.gz in $data (set DATA)"
+if [ -n "${TRAIN_BENCH-}" ]; then
+  read -r -a riffle <<< "$TRAIN_BENCH"
+else
+  # A target of the main package, not of Benchmarks: `package` access ends at the package.
+  swift build -c release --package-path "$root" --product train-bench >&2
+  riffle=("$(swift build -c release --package-path "$root" --show-bin-path)/train-bench")
+fi
 pin() { if command -v taskset >/dev/null; then taskset -c "$cpu" "$@"; else "$@"; fi; }
 tokens() { tail -n 1 | "$python" -c 'import json,sys; print(round(json.loads(sys.stdin.readline())["tokens_per_s"]))'; }
 
