@@ -223,13 +223,8 @@ struct FilmLines: RecordReader {
       let genreText = text.text(genres, latin1: latin1)
     else { throw LineFault(message: "the text is not UTF-8") }
     var (name, ownYear) = splitYear(fullTitle)
-    if let year {
-      let field = text.text(year) ?? ""
-      ownYear = text.wholeNumber(year) ?? ownYear
-      guard ownYear != nil || field.isEmpty else {
-        throw LineFault(message: "the year `\(field)` is not a whole number")
-      }
-    }
+    // Published files hold years such as `unkonwn`: a film without a year, not a broken file.
+    if let year { ownYear = text.wholeNumber(year) ?? ownYear }
     if name.isEmpty { name = fullTitle }
     return RatingsFolder.Item(
       id: number, title: name, year: ownYear, genres: splitGenres(genreText))

@@ -17,6 +17,10 @@ package struct RatingsFolder: Sendable {
     package var title: String
     package var year: Int?
     package var genres: [String]
+
+    package init(id: Int, title: String, year: Int?, genres: [String]) {
+      (self.id, self.title, self.year, self.genres) = (id, title, year, genres)
+    }
   }
 
   /// One rating.
@@ -27,6 +31,10 @@ package struct RatingsFolder: Sendable {
     package var rating: Double?
     /// Seconds since 1970, or the order number.
     package var seconds: Int
+
+    package init(user: Int, item: Int, rating: Double?, seconds: Int) {
+      (self.user, self.item, self.rating, self.seconds) = (user, item, rating, seconds)
+    }
   }
 
   package let path: String

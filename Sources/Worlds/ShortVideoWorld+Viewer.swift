@@ -83,7 +83,7 @@ extension ShortVideoWorld.Catalogue {
   /// The sources of the viewer's feed with their shares, which sum to 1.
   func sources(for viewer: Viewer) -> [(source: Source, share: Double)] {
     var sources: [(source: Source, share: Double)] = []
-    if !pendingParts(of: viewer).isEmpty { sources.append((.nextPart, 0.17)) }
+    if !pendingParts(of: viewer).isEmpty { sources.append((.nextPart, 0.2)) }
     let attachment = viewer.attachment.reduce(0, +)
     for (creator, value) in viewer.attachment.enumerated() where value > 0 {
       sources.append((.creator(creator), 0.2 * value / attachment))
@@ -103,15 +103,17 @@ extension ShortVideoWorld.Catalogue {
   /// The next parts of series that the viewer can go on with, and how strongly each calls.
   private func pendingParts(of viewer: Viewer) -> [(video: Int, weight: Double)] {
     var parts: [(video: Int, weight: Double)] = []
-    var weight = 1.0
-    for video in viewer.recent {
+    for (video, weight) in zip(viewer.recent, Self.pendingWeights) {
       if let next = videos[video].nextPart, isAvailable(next, to: viewer) {
         parts.append((next, weight))
       }
-      weight *= 0.85
     }
     return parts
   }
+
+  /// How strongly a series calls by how many liked videos ago its last part was. The feed likes to put
+  /// something between two parts.
+  private static let pendingWeights = [0.35, 1, 1, 0.8, 0.6, 0.4]
 
   private func isAvailable(_ video: Int, to viewer: Viewer) -> Bool {
     !viewer.seen[video] && videos[video].publishedAt <= viewer.time
@@ -136,7 +138,7 @@ extension ShortVideoWorld.Catalogue {
     case .mood(let topic):
       let threads = Set(
         viewer.recent.filter { videos[$0].topic == topic }.map { videos[$0].thread })
-      return weighted(videosOfTopic[topic]) { threads.contains($0.thread) ? 8 : 1 }
+      return weighted(videosOfTopic[topic]) { threads.contains($0.thread) ? 12 : 1 }
     case .popular: return weighted(videos.indices) { $0.popularity }
     }
   }
