@@ -86,8 +86,9 @@ extension Diagnostic: CustomStringConvertible {
       lines.append("\(lineNumber) | \(line)")
       let carets = String(repeating: "^", count: max(1, marked.count))
       let label = span.label.isEmpty ? "" : " \(span.label)"
-      lines.append(
-        "\(gutter) | \(String(repeating: " ", count: before.count))\(carets)\(label)")
+      // A tab stays a tab, so that the caret stands under its place however wide tabs are.
+      let indent = String(before.map { $0 == "\t" ? "\t" : " " })
+      lines.append("\(gutter) | \(indent)\(carets)\(label)")
     } else if let place {
       lines.append("  at \(place)")
     }

@@ -98,7 +98,7 @@ package final class LogStore: Sendable {
         try database.execute(
           sql: """
             PRAGMA synchronous = FULL;
-            PRAGMA wal_autocheckpoint = 4096;
+            PRAGMA wal_autocheckpoint = 16384;
             PRAGMA cache_size = -65536;
             """)
         try LogStore.prepare(database, path: path)
