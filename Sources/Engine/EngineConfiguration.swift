@@ -105,4 +105,6 @@ package struct SASRecPolicy: Hashable, Sendable {
   package var patience = 5
   /// `sample_seed`, the seed of everything random in training. Default 42.
   package var seed: UInt64 = 42
+
+  package init() {}
 }

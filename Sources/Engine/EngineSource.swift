@@ -1,6 +1,5 @@
 import Columns
 import Domain
-import Models
 import QueryEngine
 import State
 import VectorIndex
@@ -125,7 +124,7 @@ struct EngineSource: QuerySource {
     guard !tokens.isEmpty else { return Array(repeating: nil, count: rows.count) }
     let vector = model.vector(for: tokens, user: cachedUser)
     let knownRows = rows.filter { model.token(of: $0) != nil }
-    var scores = model.index.scores(of: knownRows.map(\.rawValue), to: vector).makeIterator()
+    var scores = model.index.scores(of: knownRows.map(\.index), with: vector).makeIterator()
     return rows.map { model.token(of: $0) == nil ? nil : scores.next() }
   }
 
@@ -166,14 +165,11 @@ struct EngineSource: QuerySource {
       }
       return model.itemVector(row)
     case .interactionPooling(let user, let pooling, let interactions):
-      let rows = recentTokens(of: user, model, limit: interactions)
-      let width = model.model.configuration.width
-      let vectors = model.itemVectors
+      let rows = recentRows(of: user, model, limit: interactions)
       guard let first = rows.first else { return nil }
-      var pooled = Array(vectors[(first.index * width)..<((first.index + 1) * width)])
-      for token in rows.dropFirst() {
-        for i in 0..<width {
-          let value = vectors[token.index * width + i]
+      var pooled = model.index.vector(at: first.index)
+      for row in rows.dropFirst() {
+        for (i, value) in model.index.vector(at: row.index).enumerated() {
           pooled[i] = pooling == .max ? max(pooled[i], value) : pooled[i] + value
         }
       }
@@ -181,20 +177,24 @@ struct EngineSource: QuerySource {
     }
   }
 
-  /// The newest positive items that the model knows, oldest first.
   private func recentTokens(of user: UserID, _ model: ServedModel, limit: Int) -> [ItemToken] {
+    recentRows(of: user, model, limit: limit).compactMap { model.token(of: $0) }
+  }
+
+  /// The newest positive items that the model knows, oldest first.
+  private func recentRows(of user: UserID, _ model: ServedModel, limit: Int) -> [CatalogRow] {
     guard let history = state.user(user)?.history else { return [] }
     let kinds = model.policy.eventValues.map { names in names.compactMap { state.eventCode($0) } }
-    var tokens: [ItemToken] = []
-    tokens.reserveCapacity(min(limit, history.count))
+    var rows: [CatalogRow] = []
+    rows.reserveCapacity(min(limit, history.count))
     for interaction in history.reversed() where interaction.isPositive {
       if let kinds, !kinds.contains(interaction.event) { continue }
-      guard let token = model.token(of: interaction.row) else { continue }
-      tokens.append(token)
-      if tokens.count == limit { break }
+      if model.token(of: interaction.row) == nil { continue }
+      rows.append(interaction.row)
+      if rows.count == limit { break }
     }
-    tokens.reverse()
-    return tokens
+    rows.reverse()
+    return rows
   }
 }
 

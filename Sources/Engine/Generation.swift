@@ -1,5 +1,6 @@
 package import Columns
 package import Domain
+package import Kernels
 package import Models
 package import VectorIndex
 
@@ -28,15 +29,13 @@ package final class ServedModel: Sendable {
   package let index: ExactIndex
   /// The rows that have a vector, at least 0 and at most all rows of the catalog at publication.
   package let known: Bitmap
-  /// The item vectors by token.
-  let itemVectors: [Float]
   /// The token of each catalog row, or -1.
   private let tokens: [Int32]
   private let vectors = UserVectorCache()
 
   package init(
     name: String, policy: SASRecPolicy, model: SASRec, vocabulary: [ItemID], evaluation: JSON,
-    catalog: CatalogView
+    catalog: CatalogView, kernels: Kernels
   ) {
     self.name = name
     self.policy = policy
@@ -48,7 +47,7 @@ package final class ServedModel: Sendable {
     var tokens = [Int32](repeating: -1, count: count)
     var rows = [Float](repeating: 0, count: count * width)
     var known = Bitmap(count: count)
-    itemVectors = model.itemVectors
+    let itemVectors = model.itemVectors
     for (token, item) in vocabulary.enumerated() {
       guard let row = catalog.row(item)?.index, row < count else { continue }
       tokens[row] = Int32(token)
@@ -57,7 +56,7 @@ package final class ServedModel: Sendable {
     }
     self.tokens = tokens
     self.known = known
-    index = ExactIndex(vectors: rows, width: width)
+    index = ExactIndex(vectors: rows, width: width, kernels: kernels)
   }
 
   /// What is needed of a catalog to lay a model over it.
@@ -78,10 +77,7 @@ package final class ServedModel: Sendable {
 
   /// The vector of a row that has one.
   func itemVector(_ row: CatalogRow) -> [Float]? {
-    guard let token = token(of: row) else { return nil }
-    let width = model.configuration.width
-    let start = token.index * width
-    return Array(itemVectors[start..<(start + width)])
+    token(of: row) == nil ? nil : index.vector(at: row.index)
   }
 
   /// The query vector of a history; the same history is encoded once.

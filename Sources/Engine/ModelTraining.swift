@@ -72,6 +72,12 @@ package struct ModelTraining {
     self.kernels = kernels
   }
 
+  /// With the kernels for this processor.
+  package init(policy: SASRecPolicy, threads: Int, niceness: Int32) throws(Diagnostic) {
+    self.init(
+      policy: policy, threads: threads, niceness: niceness, kernels: try chosenKernels())
+  }
+
   package struct Outcome: Sendable {
     package var model: SASRec
     package var result: TrainingResult

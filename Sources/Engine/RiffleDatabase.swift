@@ -56,6 +56,9 @@ package final class RiffleDatabase: Sendable {
 
   package var path: String { log.directory.path }
 
+  /// The position of the last acknowledged row.
+  package var through: LogPosition { log.through }
+
   /// Stops training, finishes what is being written and gives up the directory.
   package func close() {
     trainer.stop()
@@ -66,6 +69,8 @@ package final class RiffleDatabase: Sendable {
     let engines = byName.withLock { Array($0.values) }
     for engine in engines { engine.observe(batches, through) }
   }
+
+  func integrityProblems() throws -> [String] { try log.integrityProblems() }
 
   // MARK: tables
 

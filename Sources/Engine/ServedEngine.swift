@@ -1,4 +1,6 @@
 package import Domain
+import Evaluation
+import Foundation
 import QueryEngine
 package import State
 import Storage
@@ -78,6 +80,25 @@ package final class ServedEngine: Sendable {
   func publish(_ generation: Generation) { published.publish(generation) }
 
   func updateStatus(_ body: (inout EngineStatus) -> Void) { statusBox.withLock { body(&$0) } }
+
+  /// Judges the published model again, beside further rankings, on the events of now.
+  ///
+  /// - Parameter others: name, and the scores of a user for some items.
+  package func judge(
+    _ model: String, others: [(name: String, scores: (UserID, [ItemID]) -> [Float])]
+  ) throws -> EvaluationTable? {
+    guard let served = generation?.model(named: model) else { return nil }
+    let data = TrainingData(snapshot, served.policy)
+    // With new items since the training the tokens would mean something else.
+    guard data.vocabulary == served.vocabulary else { return nil }
+    let training = try ModelTraining(
+      policy: served.policy, threads: ProcessInfo.processInfo.activeProcessorCount, niceness: 0)
+    return training.judge(
+      served.model, on: data, data.split,
+      others: others.map { other in
+        (name: other.name, scores: { other.scores($0, data.vocabulary) })
+      })
+  }
 
   // MARK: queries
 

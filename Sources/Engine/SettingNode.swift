@@ -1,4 +1,4 @@
-import Domain
+package import Domain
 import Yams
 
 /// A settings file as a tree in which each value knows where it stands.
@@ -196,5 +196,14 @@ private struct LineIndex {
       scalars.index(starts[line - 1], offsetBy: column - 1, limitedBy: scalars.endIndex)
       ?? scalars.endIndex
     return text.utf8.distance(from: text.utf8.startIndex, to: place)
+  }
+}
+
+extension JSON {
+  /// Reads YAML or JSON text, such as a table's definition.
+  ///
+  /// - Throws: `Diagnostic` with the place of the first fault of the text's form.
+  package init(settings text: String, origin: String) throws(Diagnostic) {
+    self = try SettingNode(parsing: text, origin: origin).json
   }
 }

@@ -107,25 +107,25 @@ final class TrainingQueue: Sendable {
         "Training on \(state.interactionCount) events of \(state.userCount) users, log position "
           + "\(state.through.rawValue).", component: "trainer", at: .now())
     }
+    let kernels = try chosenKernels()
     var models: [StoredModel] = []
     for policy in engine.configuration.models {
-      models.append(try train(policy, of: engine, on: state))
+      models.append(try train(policy, of: engine, on: state, kernels))
     }
     let stored = StoredGeneration(
       number: (engine.generation?.number ?? 0) + 1, through: state.through, trainedAt: .now(),
       models: models)
     try store(stored, of: engine)
-    publish(stored, of: engine)
+    publish(stored, of: engine, kernels: kernels)
     logger.info(
       "Published a generation",
       metadata: ["engine": "\(engine.name)", "generation": "\(stored.number)"])
   }
 
   private func train(
-    _ policy: SASRecPolicy, of engine: ServedEngine, on state: StateSnapshot
+    _ policy: SASRecPolicy, of engine: ServedEngine, on state: StateSnapshot, _ kernels: Kernels
   ) throws -> StoredModel {
     let data = TrainingData(state, policy)
-    let kernels = try chosenKernels()
     let outcome: ModelTraining.Outcome
     do {
       outcome = try ModelTraining(policy: policy, threads: threads, niceness: 10, kernels: kernels)
@@ -146,7 +146,9 @@ final class TrainingQueue: Sendable {
 
   // MARK: publication
 
-  private func publish(_ stored: StoredGeneration, of engine: ServedEngine) {
+  private func publish(
+    _ stored: StoredGeneration, of engine: ServedEngine, kernels: Kernels
+  ) {
     // Laid over the newest catalog, which may have grown since the training began.
     let state = engine.snapshot
     let catalog = ServedModel.CatalogView(rowCount: state.itemCount) { state.row(of: $0) }
@@ -155,7 +157,8 @@ final class TrainingQueue: Sendable {
       models: stored.models.map { model in
         ServedModel(
           name: model.policy.name, policy: model.policy, model: model.model,
-          vocabulary: model.vocabulary, evaluation: model.evaluation, catalog: catalog)
+          vocabulary: model.vocabulary, evaluation: model.evaluation, catalog: catalog,
+          kernels: kernels)
       })
     engine.publish(generation)
     engine.updateStatus { status in
@@ -223,7 +226,7 @@ final class TrainingQueue: Sendable {
     let stored = StoredGeneration(
       number: Int(number), through: LogPosition(through),
       trainedAt: Timestamp(microsecondsSinceEpoch: trainedAt), models: models)
-    publish(stored, of: engine)
+    publish(stored, of: engine, kernels: kernels)
     return true
   }
 

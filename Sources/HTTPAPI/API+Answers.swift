@@ -118,7 +118,7 @@ extension API {
     let parts = answer.duration.components
     let milliseconds = Double(parts.seconds) * 1e3 + Double(parts.attoseconds) / 1e15
     return [
-      "query_type": "sql", "stages": .array(stages), "plan": .string(answer.result.plan),
+      "query_type": "sql", "stages": .array(stages),
       "total_execution_time_ms": .double(milliseconds),
       "final_result_count": .int(Int64(answer.result.ids.count)),
     ]

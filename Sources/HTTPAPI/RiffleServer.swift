@@ -1,4 +1,6 @@
+import Domain
 package import Engine
+import Foundation
 import HTTPTypes
 import Hummingbird
 package import Logging
@@ -21,12 +23,14 @@ package struct ServerOptions: Sendable {
 /// The HTTP server over one open database.
 package struct RiffleServer: Sendable {
   private let application: Application<RiffleResponder>
+  private let options: ServerOptions
 
   /// - Parameter onReady: is called once with the port on which the server listens.
   package init(
     database: RiffleDatabase, options: ServerOptions, logger: Logger,
     onReady: @escaping @Sendable (_ port: Int) async -> Void = { _ in }
   ) {
+    self.options = options
     application = Application(
       responder: RiffleResponder(
         api: API(database: database, apiKey: options.apiKey, logger: logger),
@@ -39,10 +43,24 @@ package struct RiffleServer: Sendable {
   }
 
   /// Serves until SIGTERM or SIGINT; requests that run are answered first.
-  package func runUntilSignalled() async throws { try await application.runService() }
+  ///
+  /// - Throws: `port_in_use` where another process listens there.
+  package func runUntilSignalled() async throws {
+    do { try await application.runService() } catch { throw translated(error) }
+  }
 
   /// Serves until the task is cancelled.
-  package func run() async throws { try await application.run() }
+  package func run() async throws {
+    do { try await application.run() } catch { throw translated(error) }
+  }
+
+  private func translated(_ error: any Error) -> any Error {
+    guard let error = error as? IOError, error.errnoCode == EADDRINUSE else { return error }
+    return Diagnostic(
+      .conflict, code: "port_in_use",
+      "Another process listens at \(options.host):\(options.port) already.", at: "--port",
+      help: "Stop it, or choose another port with --port; 0 takes any free one.")
+  }
 }
 
 /// Turns Hummingbird's requests into the API's and its replies into Hummingbird's.

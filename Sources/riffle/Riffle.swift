@@ -78,7 +78,6 @@ struct CommandFailure: Error {
   static func main() async {
     // A reader that closes its pipe, such as `head`, is no reason to be ended by a signal.
     signal(SIGPIPE, SIG_IGN)
-    setvbuf(stdout, nil, Int32(_IOLBF), 0)
     let arguments = Array(CommandLine.arguments.dropFirst())
     do {
       var command = try Riffle.parseAsRoot(arguments)

@@ -1,8 +1,22 @@
 import Foundation
 
+/// Prints a line at once, also into a pipe: whoever follows a long command sees how far it is.
+func print(_ text: String = "") {
+  Swift.print(text)
+  fflush(nil)
+}
+
+/// The same, for types that have a `print` of their own.
+func printLine(_ text: String = "") { print(text) }
+
 /// What is written to a person.
 enum Terminal {
-  static func standardError(_ text: String) { fputs(text + "\n", stderr) }
+  static func standardError(_ text: String) { rawError(text + "\n") }
+
+  /// Without a line's end.
+  static func rawError(_ text: String) {
+    try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+  }
 
   /// Whether standard error is a screen that can redraw a line.
   static let canRedraw = isatty(STDERR_FILENO) == 1 && getenv("NO_COLOR") == nil
@@ -53,17 +67,17 @@ final class ProgressLine {
       let width = 24
       let filled = Int((min(1, max(0, fraction)) * Double(width)).rounded())
       let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
-      fputs("\r\u{1B}[2K\(label) \(bar) \(Int(fraction * 100)) %  \(detail)", stderr)
+      Terminal.rawError("\r\u{1B}[2K\(label) \(bar) \(Int(fraction * 100)) %  \(detail)")
       isDrawn = true
     } else if step != lastPlain {
       lastPlain = step
-      fputs("\(label)  \(detail)\n", stderr)
+      Terminal.standardError("\(label)  \(detail)")
     }
   }
 
   /// Ends the line, so that what follows stands below it.
   func finish() {
-    if isDrawn { fputs("\n", stderr) }
+    if isDrawn { Terminal.rawError("\n") }
     isDrawn = false
     lastPlain = ""
   }
