@@ -56,7 +56,8 @@ struct EngineSource: QuerySource {
     embedding name: String, to encoder: Encoder, count: Int, among: Bitmap
   ) throws -> Nearest {
     guard let embedding = embeddings.first(where: { $0.name == name }) else {
-      throw Diagnostic(.internalError, code: "unknown_embedding", "No embedding is called `\(name)`.")
+      throw Diagnostic(
+        .internalError, code: "unknown_embedding", "No embedding is called `\(name)`.")
     }
     let model = try model(embedding.model)
     guard let vector = try vector(of: encoder, model) else {

@@ -56,7 +56,8 @@ package enum Examination {
     do {
       let problems = try database.integrityProblems()
       let rows = try database.tables.map { try database.table(named: $0.schema.name).rowCount }
-      let detail = "\(rows.count) tables, \(rows.reduce(0, +)) rows, log position "
+      let detail =
+        "\(rows.count) tables, \(rows.reduce(0, +)) rows, log position "
         + "\(database.through.rawValue)"
       if problems.isEmpty { return Finding(check: "database", verdict: .good, detail: detail) }
       return Finding(
@@ -81,7 +82,8 @@ package enum Examination {
     let behind = engine.asOf.rawValue - generation.through.rawValue
     return Finding(
       check: check, verdict: .good,
-      detail: "\(engine.name): generation \(generation.number), trained \(generation.trainedAt.iso8601), "
+      detail:
+        "\(engine.name): generation \(generation.number), trained \(generation.trainedAt.iso8601), "
         + "\(behind) log positions behind")
   }
 
@@ -105,7 +107,8 @@ package enum Examination {
     let text = String(format: "%.1f GB free", gigabytes)
     return Finding(
       check: "disk", verdict: gigabytes < 0.2 ? .bad : gigabytes < 2 ? .warning : .good,
-      detail: text, help: gigabytes < 2 ? "Make room: an insert fails where the disk is full." : nil)
+      detail: text, help: gigabytes < 2 ? "Make room: an insert fails where the disk is full." : nil
+    )
   }
 
   private static func openFiles() -> Finding {

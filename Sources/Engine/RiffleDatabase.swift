@@ -151,7 +151,7 @@ package final class RiffleDatabase: Sendable {
       throw error
     }
     logger.info("Created an engine", metadata: ["engine": "\(engine.name)"])
-    trainer.schedule(engine)
+    if options.trains { trainer.schedule(engine) }
     return engine
   }
 

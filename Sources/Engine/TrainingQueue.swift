@@ -88,7 +88,8 @@ final class TrainingQueue: Sendable {
       logger.info("Training was stopped", metadata: ["engine": "\(engine.name)"])
     } catch {
       let message = (error as? Diagnostics)?.description ?? "\(error)"
-      logger.error("Training failed", metadata: ["engine": "\(engine.name)", "error": "\(message)"])
+      logger.error(
+        "Training failed", metadata: ["engine": "\(engine.name)", "error": "\(message)"])
       engine.updateStatus { status in
         // A generation that was published before goes on serving.
         status.state = engine.generation == nil ? .error : .active

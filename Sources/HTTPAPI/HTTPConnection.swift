@@ -140,7 +140,9 @@ package final class HTTPConnection {
   private func readMore() throws(Failure) -> Bool {
     var chunk = [UInt8](repeating: 0, count: 65_536)
     while true {
-      let count = chunk.withUnsafeMutableBytes { recv(socketDescriptor, $0.baseAddress, $0.count, 0) }
+      let count = chunk.withUnsafeMutableBytes {
+        recv(socketDescriptor, $0.baseAddress, $0.count, 0)
+      }
       if count > 0 {
         received += chunk[..<count]
         return true

@@ -26,14 +26,17 @@ struct ConnectionOptions: ParsableArguments {
     guard let dataDir else { return .server(try HTTPClient(url: url, apiKey: key)) }
     guard FileManager.default.fileExists(atPath: dataDir) else {
       throw CommandFailure(
-        .notFound, "error: There is no data directory `\(dataDir)`.\n  help: `riffle serve "
+        .notFound,
+        "error: There is no data directory `\(dataDir)`.\n  help: `riffle serve "
           + "--data-dir \(dataDir)` makes one.")
     }
     var options = RiffleDatabase.Options()
     options.trains = trains
     let logger = Log.quiet
     return .directory(
-      API(database: try RiffleDatabase(opening: dataDir, options: options, logger: logger), logger: logger))
+      API(
+        database: try RiffleDatabase(opening: dataDir, options: options, logger: logger),
+        logger: logger))
   }
 }
 
@@ -90,7 +93,8 @@ enum Connection {
       default: .failed
       }
     let texts = (json["diagnostics"]?.array ?? []).compactMap { $0["text"]?.string }
-    let message = json["message"]?.string ?? json["detail"]?.string ?? "The server answered \(status)."
+    let message =
+      json["message"]?.string ?? json["detail"]?.string ?? "The server answered \(status)."
     var failure = CommandFailure(
       exit, texts.isEmpty ? "error: \(message)" : texts.joined(separator: "\n"))
     if json != .null { failure.json = json }

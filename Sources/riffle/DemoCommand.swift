@@ -17,7 +17,8 @@ struct Demo: AsyncParsableCommand {
       Started again on the same directory it serves at once.
       """)
 
-  @Option(help: ArgumentHelp("A MovieLens folder in place of the simulated world.", valueName: "folder"))
+  @Option(
+    help: ArgumentHelp("A MovieLens folder in place of the simulated world.", valueName: "folder"))
   var movielens: String?
 
   @Flag(help: "Send the three requests, check every answer, stop. Exit code 1 where one is wrong.")
@@ -54,12 +55,13 @@ struct Demo: AsyncParsableCommand {
         for await port in ports { try await show.run(port: port, isCheck: isCheck) }
         return true
       }
-      // The show ends first and the server goes on, unless this is a check; a signal ends the server.
+      // The show ends first and the server goes on until a signal; a check sends the signal itself.
       while let showEnded = try await group.next() {
-        if isCheck || !showEnded {
+        if !showEnded {
           group.cancelAll()
           break
         }
+        if isCheck { kill(getpid(), SIGTERM) }
       }
     }
   }
@@ -87,7 +89,9 @@ struct DemoShow: @unchecked Sendable {
     try showEvaluation(engine)
     let feed = try await client.call("POST", feedPath, json: feedBody)
     let seconds = Double(started.duration(to: .now).components.seconds)
-    print("\n\(Terminal.bold("The feed of \(world.user)"))  (first answer \(Int(seconds)) s after the start)")
+    print(
+      "\n\(Terminal.bold("The feed of \(world.user)"))  (first answer \(Int(seconds)) s after the start)"
+    )
     AnswerPrinter.print(feed)
     if isCheck {
       try await verify(feed, client)
@@ -149,9 +153,11 @@ struct DemoShow: @unchecked Sendable {
   private func showEvaluation(_ engine: ServedEngine) throws {
     var table: EvaluationTable?
     if let oracle = world.oracle {
-      table = try engine.judge("sasrec", others: [(name: "best possible (the simulator's own)", scores: oracle)])
+      table = try engine.judge(
+        "sasrec", others: [(name: "best possible (the simulator's own)", scores: oracle)])
     }
-    if let table = table ?? engine.generation?.models.first.flatMap({ EvaluationTable($0.evaluation) })
+    if let table = table
+      ?? engine.generation?.models.first.flatMap({ EvaluationTable($0.evaluation) })
     {
       EvaluationPrinter.print(table)
     }
@@ -214,7 +220,8 @@ struct DemoShow: @unchecked Sendable {
       "the feed turns to \(world.topic): \(onTopic.0) of \(first.count) before, "
         + "\(onTopic.1) of \(second.count) after three swipes")
     expect(
-      Set(second.map(\.id)).isDisjoint(with: swiped), "the three swiped items are gone from the feed")
+      Set(second.map(\.id)).isDisjoint(with: swiped),
+      "the three swiped items are gone from the feed")
     expect(second.count == 10, "the feed still holds 10 items")
     print("\n\(Terminal.bold("The feed after \(world.user) \(world.swipeWords)"))")
     AnswerPrinter.print(answer)

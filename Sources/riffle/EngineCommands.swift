@@ -145,7 +145,8 @@ struct QueryCommand: AsyncParsableCommand {
 
   @Option(
     name: .customLong("parameter"),
-    help: ArgumentHelp("A parameter, may be repeated; numbers and JSON are taken as such.",
+    help: ArgumentHelp(
+      "A parameter, may be repeated; numbers and JSON are taken as such.",
       valueName: "name=value"))
   var parameters: [String] = []
 

@@ -54,7 +54,8 @@ struct Evaluate: AsyncParsableCommand {
     let engine = try await connection.call("GET", "/v2/engines/\(escaped(engineName ?? ""))")
     guard let generation = engine["generation"] else {
       throw CommandFailure(
-        .failed, "error: The engine has no trained model yet: it is "
+        .failed,
+        "error: The engine has no trained model yet: it is "
           + "\(engine["status"]?.string ?? "unknown").")
     }
     if self.connection.json {

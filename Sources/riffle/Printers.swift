@@ -27,7 +27,8 @@ enum AnswerPrinter {
     }
     for note in answer["notes"]?.array ?? [] { printLine("note: \(note.string ?? "")") }
     let generation = answer["generation"]?.int.map { ", generation \($0)" } ?? ""
-    printLine("\(results.count) items, as of log position \(answer["as_of"]?.int ?? 0)\(generation)")
+    printLine(
+      "\(results.count) items, as of log position \(answer["as_of"]?.int ?? 0)\(generation)")
   }
 
   private static func text(_ value: JSON?) -> String {

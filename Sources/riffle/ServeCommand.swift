@@ -84,7 +84,8 @@ struct Serve: AsyncParsableCommand {
     let host = server.host
     try await RiffleServer(database: database, options: server.options, logger: logger) { port in
       logger.info(
-        "Listening", metadata: ["address": "http://\(host):\(port)", "directory": "\(database.path)"])
+        "Listening",
+        metadata: ["address": "http://\(host):\(port)", "directory": "\(database.path)"])
     }.runUntilSignalled()
     logger.info("Stopped")
   }

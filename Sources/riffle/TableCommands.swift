@@ -65,7 +65,8 @@ struct TableInsert: AsyncParsableCommand {
     guard let format = RowFormat(rawValue: name) else {
       let names = RowFormat.allCases.map(\.rawValue).joined(separator: ", ")
       throw CommandFailure(
-        .badInput, "error: `\(name)` is no form of rows that this build reads.\n  help: Give --type "
+        .badInput,
+        "error: `\(name)` is no form of rows that this build reads.\n  help: Give --type "
           + "one of \(names).")
     }
     var rows = try RowFile(format, try readInput(file), origin: file)
@@ -83,7 +84,8 @@ struct TableInsert: AsyncParsableCommand {
         asOf = answer["as_of"]?.int ?? asOf
       } catch var failure as CommandFailure {
         progress.finish()
-        failure.text += "\n  note: \(Terminal.grouped(inserted)) rows before this batch are inserted; "
+        failure.text +=
+          "\n  note: \(Terminal.grouped(inserted)) rows before this batch are inserted; "
           + "row 0 of the message is row \(inserted) of the file."
         throw failure
       }
@@ -121,6 +123,7 @@ struct ListTables: AsyncParsableCommand {
 
 /// A name as one segment of a path.
 func escaped(_ name: String) -> String {
-  name.addingPercentEncoding(withAllowedCharacters: .alphanumerics.union(.init(charactersIn: "-_.")))
+  name.addingPercentEncoding(
+    withAllowedCharacters: .alphanumerics.union(.init(charactersIn: "-_.")))
     ?? name
 }

@@ -66,7 +66,8 @@ final class ProgressLine {
     if Terminal.canRedraw {
       let width = 24
       let filled = Int((min(1, max(0, fraction)) * Double(width)).rounded())
-      let bar = String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
+      let bar =
+        String(repeating: "█", count: filled) + String(repeating: "░", count: width - filled)
       Terminal.rawError("\r\u{1B}[2K\(label) \(bar) \(Int(fraction * 100)) %  \(detail)")
       isDrawn = true
     } else if step != lastPlain {
