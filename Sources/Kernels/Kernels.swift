@@ -294,6 +294,12 @@ extension Kernels {
   }
 }
 
+extension Kernels {
+  /// Runs independent multiply-adds in registers and returns the floating-point operations done: the
+  /// measure of a core's peak.
+  package func probe(rounds: Int) -> Double { table.pointee.probe(rounds) }
+}
+
 // MARK: - Optimiser and search
 
 /// The constants of one AdamW step.

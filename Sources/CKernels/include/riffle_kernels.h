@@ -108,6 +108,10 @@ typedef struct {
   // The sum of squares, in double.
   double (*sum_of_squares)(long count, const float *x);
 
+  // Runs `rounds` rounds of independent multiply-adds in registers; returns the floating-point
+  // operations done. What this reaches in a second is the peak that products are measured against.
+  double (*probe)(long rounds);
+
   // ---- search ----------------------------------------------------------------------------------
   // The k rows of highest inner product with q among the rows whose bit is set in `mask`, best
   // first, equal scores in row order. Returns how many there are.
