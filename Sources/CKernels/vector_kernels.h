@@ -496,40 +496,35 @@ static void bias_dropout_add(long m, long n, const float *x, const float *bias,
   }
 }
 
-static void bias_activation(long m, long n, int activation, float *u, const float *bias,
-                            rk_dropout dropout, float *out) {
+static void bias_activation(long m, long n, int activation, const float *u, const float *bias,
+                            rk_dropout dropout, float *out, float *slopes) {
   for (long r = 0; r < m; r++) {
-    float *row = u + r * n, *to = out + r * n;
+    const float *row = u + r * n;
+    float *to = out + r * n;
     FOR_VECTORS(n) {
-      vf x = get(row, i_, n) + get(bias, i_, n), y;
-      put(row, i_, n, x);
+      vf x = get(row, i_, n) + get(bias, i_, n), y, slope;
       if (activation == rk_gelu) {
         vf cumulative, density;
         normal_v(x, &cumulative, &density);
         y = x * cumulative;
+        slope = cumulative + x * splat(0.39894228f) * density;
       } else {
         y = max_f(x, splat(0));
+        slope = select_f(x > splat(0), splat(1), splat(0));
       }
-      if (dropout.threshold) y *= keep_v(r * n + i_, dropout);
+      if (dropout.threshold) {
+        vf kept = keep_v(r * n + i_, dropout);
+        y *= kept;
+        slope *= kept;
+      }
       put(to, i_, n, y);
+      if (slopes) put(slopes + r * n, i_, n, slope);
     }
   }
 }
 
-static void activation_backward(long count, int activation, const float *u, const float *d,
-                                rk_dropout dropout, float *du) {
-  FOR_VECTORS(count) {
-    vf x = get(u, i_, count), v = get(d, i_, count);
-    if (activation == rk_gelu) {
-      vf cumulative, density;
-      normal_v(x, &cumulative, &density);
-      v *= cumulative + x * splat(0.39894228f) * density;
-    } else {
-      v = select_f(x > splat(0), v, splat(0));
-    }
-    if (dropout.threshold) v *= keep_v(i_, dropout);
-    put(du, i_, count, v);
-  }
+static void multiply(long count, const float *a, const float *b, float *out) {
+  FOR_VECTORS(count) put(out, i_, count, get(a, i_, count) * get(b, i_, count));
 }
 
 static void apply_dropout(long count, const float *x, rk_dropout dropout, float *out) {
@@ -774,7 +769,7 @@ const rk_table RK_TABLE = {
     .layer_norm_backward = layer_norm_backward,
     .bias_dropout_add = bias_dropout_add,
     .bias_activation = bias_activation,
-    .activation_backward = activation_backward,
+    .multiply = multiply,
     .apply_dropout = apply_dropout,
     .embed = embed,
     .embed_backward = embed_backward,

@@ -147,15 +147,14 @@ import Testing
               rows: m, columns: n, x, bias: gains, residual: y, dropout, into: $0)
           }
           collect(count) { kernels.apply(dropout, to: x, count: count, into: $0) }
-          var u = x.map { $0 * 4 }
+          let u = x.map { $0 * 4 }
+          var slopes = u
           collect(count) {
             kernels.biasActivation(
-              rows: m, columns: n, activation, &u, bias: gains, dropout, into: $0)
+              rows: m, columns: n, activation, u, bias: gains, dropout, into: $0, slopes: &slopes)
           }
-          out.append(u)
-          collect(count) {
-            kernels.activationBackward(count: count, activation, u: u, y, dropout, into: $0)
-          }
+          out.append(slopes)
+          collect(count) { kernels.multiply(count: count, x, y, into: $0) }
           if n > 0 {
             var mean = [Float](repeating: 0, count: m + 1)
             var inverse = mean

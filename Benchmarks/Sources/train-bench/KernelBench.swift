@@ -128,14 +128,10 @@ struct KernelBench {
         mean: sums.pointer, inverseDeviation: sums.pointer + t, accumulate: true, dx: out.pointer,
         dgamma: scratch.pointer, dbeta: scratch.pointer + 64)
     }
-    rate("gelu with dropout \(t)x256", t * 256) {
+    rate("gelu with dropout and slope \(t)x256", t * 256) {
       kernels.biasActivation(
         rows: t, columns: 256, .gelu, out.pointer, bias: other.pointer, dropout,
-        into: scratch.pointer)
-    }
-    rate("gelu backward \(t)x256", t * 256) {
-      kernels.activationBackward(
-        count: t * 256, .gelu, u: big.pointer, other.pointer, dropout, into: out.pointer)
+        into: scratch.pointer, slopes: big.pointer)
     }
     rate("bias, dropout, add \(t)x64", t * 64) {
       kernels.biasDropoutAdd(
