@@ -76,7 +76,7 @@ let package = Package(
     .executableTarget(
       name: "train-bench",
       dependencies: ["Domain", "Evaluation", "Kernels", "Models", "Neural", "Training"],
-      path: "Benchmarks/TrainBench", swiftSettings: settings),
+      path: "Benchmarks/Sources/train-bench", swiftSettings: settings),
 
     tests("Domain"),
     tests("Columns"),

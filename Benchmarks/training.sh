@@ -53,7 +53,7 @@ torch() {
     --act gelu --dropout 0.2 --maxlen 200 --batch 128 --threads 1 --bench "$steps" "$@"
 }
 ours() {
-  pin "${riffle[@]}" --data "$data" --d 64 --heads 2 --blocks 2 --mult 4 --act gelu --dropout 0.2 \
+  pin "${riffle[@]}" speed --data "$interactions" --d 64 --heads 2 --blocks 2 --mult 4 --act gelu --dropout 0.2 \
     --maxlen 200 --batch 128 --threads 1 --steps "$steps" "$@"
 }
 

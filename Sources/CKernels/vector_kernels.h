@@ -36,17 +36,29 @@ INLINE void store_n(float *p, vf x, long n) { memcpy(p, &x, (size_t)n * 4); }
 INLINE vf select_f(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
 INLINE vf max_f(vf a, vf b) { return __builtin_elementwise_max(a, b); }
 INLINE vf min_f(vf a, vf b) { return __builtin_elementwise_min(a, b); }
-INLINE float sum_of(vf x) {
-  float s[VL];
-  memcpy(s, &x, sizeof s);
-  for (int w = VL / 2; w > 0; w /= 2)
-    for (int i = 0; i < w; i++) s[i] += s[i + w];
-  return s[0];
-}
+
+// Folds a vector in halves down to four floats, then to one.
+typedef float v4 __attribute__((vector_size(16)));
+#if VL == 16
+typedef float v8 __attribute__((vector_size(32)));
+#define FOLD(x, op)                                                                   \
+  v8 h_ = op(__builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7),                   \
+             __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15));            \
+  v4 q_ = op(__builtin_shufflevector(h_, h_, 0, 1, 2, 3), __builtin_shufflevector(h_, h_, 4, 5, 6, 7));
+#elif VL == 8
+#define FOLD(x, op) \
+  v4 q_ = op(__builtin_shufflevector(x, x, 0, 1, 2, 3), __builtin_shufflevector(x, x, 4, 5, 6, 7));
+#else
+#define FOLD(x, op) v4 q_ = x;
+#endif
+#define FOLD_END(op)                                       \
+  v4 d_ = op(q_, __builtin_shufflevector(q_, q_, 2, 3, 2, 3)); \
+  v4 s_ = op(d_, __builtin_shufflevector(d_, d_, 1, 1, 1, 1)); \
+  return s_[0];
+#define PLUS(a, b) ((a) + (b))
+INLINE float sum_of(vf x) { FOLD(x, PLUS) FOLD_END(PLUS) }
 INLINE float max_of(vf x) {
-  float m = x[0];
-  for (int i = 1; i < VL; i++) m = x[i] > m ? x[i] : m;
-  return m;
+  FOLD(x, __builtin_elementwise_max) FOLD_END(__builtin_elementwise_max)
 }
 
 // Runs a body over a row of n in vectors; the last, short one goes through copies.
@@ -80,6 +92,25 @@ INLINE vf exp_v(vf x) {
   p = p * r * r + r + splat(1.0f);
   vi e = (__builtin_convertvector(k, vi) + 127) << 23;
   return p * (vf)e;
+}
+
+// exp where |x| <= 80 is known: no clamping, the exponent is added to the bits, degree 6 in fewer
+// steps.
+INLINE vf exp_bounded_v(vf x) {
+  const vf magic = splat(12582912.0f);
+  vf t = x * splat(1.44269504f) + magic;
+  vf k = t - magic;
+  vf r = x - k * splat(0.693359375f);
+  r = r + k * splat(2.12194440e-4f);
+  vf p = splat(1.9875691500e-4f);
+  p = p * r + splat(1.3981999507e-3f);
+  p = p * r + splat(8.3334519073e-3f);
+  p = p * r + splat(4.1665795894e-2f);
+  p = p * r + splat(1.6666665459e-1f);
+  p = p * r + splat(5.0000001201e-1f);
+  p = p * r + splat(1.0f);
+  p = p * r + splat(1.0f);
+  return (vf)((vi)p + ((vi)t << 23));
 }
 
 // Phi(x) and exp(-x^2/2): the error function by Abramowitz & Stegun 7.1.26, absolute error 1.5e-7.
@@ -151,7 +182,7 @@ enum { store_product, add_product, exp_product };
 // a buffer.
 INLINE void tile(long k, const float *a, long row_stride, long column_stride, const float *b,
                  long ldb, float *c, long ldc, long m, long n, int mode, float alpha,
-                 float *row_sums) {
+                 vf *row_sums) {
   vf acc[MR][2];
   UNROLL for (int i = 0; i < MR; i++) acc[i][0] = acc[i][1] = (vf){0};
   if (m == MR) {
@@ -184,9 +215,9 @@ INLINE void tile(long k, const float *a, long row_stride, long column_stride, co
       float *o = c + i * ldc;
       vf x = acc[i][0], y = acc[i][1];
       if (mode == exp_product) {
-        x = exp_v(x);
-        y = exp_v(y);
-        row_sums[i] += sum_of(x + y);
+        x = exp_bounded_v(x);
+        y = exp_bounded_v(y);
+        row_sums[i] += x + y;
       } else {
         x *= splat(alpha);
         y *= splat(alpha);
@@ -203,8 +234,8 @@ INLINE void tile(long k, const float *a, long row_stride, long column_stride, co
     UNROLL for (int i = 0; i < MR; i++) {
       vf x = acc[i][0], y = acc[i][1];
       if (mode == exp_product) {
-        x = exp_v(x);
-        y = exp_v(y);
+        x = exp_bounded_v(x);
+        y = exp_bounded_v(y);
       } else {
         x *= splat(alpha);
         y *= splat(alpha);
@@ -218,7 +249,7 @@ INLINE void tile(long k, const float *a, long row_stride, long column_stride, co
       if (mode == exp_product) {
         float sum = 0;
         for (long j = 0; j < n; j++) sum += o[j] = x[j];
-        row_sums[i] += sum;
+        row_sums[i][0] += sum;
       } else if (mode == add_product) {
         for (long j = 0; j < n; j++) o[j] += x[j];
       } else {
@@ -230,12 +261,11 @@ INLINE void tile(long k, const float *a, long row_stride, long column_stride, co
 
 // All row groups against one panel of B.
 INLINE void panel(long m, long n, long k, float alpha, const float *a, long row_stride,
-                  long column_stride, const float *b, long ldb, int mode, float *c, long ldc,
-                  float *row_sums) {
+                  long column_stride, const float *b, long ldb, int mode, float *c, long ldc) {
   for (long i = 0; i < m; i += MR) {
     long h = m - i < MR ? m - i : MR;
     tile(k, a + i * row_stride, row_stride, column_stride, b, ldb, c + i * ldc, ldc, h, n, mode,
-         alpha, row_sums ? row_sums + i : 0);
+         alpha, 0);
   }
 }
 
@@ -245,19 +275,19 @@ INLINE void any_panel(long m, long n, long k, float alpha, const float *a, long 
                       long ldc) {
   if (column_stride == 1) {
     if (accumulate)
-      panel(m, n, k, alpha, a, row_stride, 1, b, ldb, add_product, c, ldc, 0);
+      panel(m, n, k, alpha, a, row_stride, 1, b, ldb, add_product, c, ldc);
     else
-      panel(m, n, k, alpha, a, row_stride, 1, b, ldb, store_product, c, ldc, 0);
+      panel(m, n, k, alpha, a, row_stride, 1, b, ldb, store_product, c, ldc);
   } else if (row_stride == 1) {
     if (accumulate)
-      panel(m, n, k, alpha, a, 1, column_stride, b, ldb, add_product, c, ldc, 0);
+      panel(m, n, k, alpha, a, 1, column_stride, b, ldb, add_product, c, ldc);
     else
-      panel(m, n, k, alpha, a, 1, column_stride, b, ldb, store_product, c, ldc, 0);
+      panel(m, n, k, alpha, a, 1, column_stride, b, ldb, store_product, c, ldc);
   } else {
     if (accumulate)
-      panel(m, n, k, alpha, a, row_stride, column_stride, b, ldb, add_product, c, ldc, 0);
+      panel(m, n, k, alpha, a, row_stride, column_stride, b, ldb, add_product, c, ldc);
     else
-      panel(m, n, k, alpha, a, row_stride, column_stride, b, ldb, store_product, c, ldc, 0);
+      panel(m, n, k, alpha, a, row_stride, column_stride, b, ldb, store_product, c, ldc);
   }
 }
 
@@ -312,10 +342,15 @@ static void gemm(long m, long n, long k, float alpha, const float *a, long row_s
 
 static void gemm_exp(long m, long n, long k, const float *a, long lda, const float *packed,
                      float *c, long ldc, float *row_sums) {
-  memset(row_sums, 0, (size_t)m * 4);
-  for (long j = 0; j < n; j += NR)
-    panel(m, n - j < NR ? n - j : NR, k, 1, a, lda, 1, packed + j * k, NR, exp_product, c + j, ldc,
-          row_sums);
+  for (long i = 0; i < m; i += MR) {
+    long h = m - i < MR ? m - i : MR;
+    vf sums[MR];
+    UNROLL for (int r = 0; r < MR; r++) sums[r] = (vf){0};
+    for (long j = 0; j < n; j += NR)
+      tile(k, a + i * lda, lda, 1, packed + j * k, NR, c + i * ldc + j, ldc, h,
+           n - j < NR ? n - j : NR, exp_product, 1, sums);
+    for (long r = 0; r < h; r++) row_sums[i + r] = sum_of(sums[r]);
+  }
 }
 
 // ---- rows --------------------------------------------------------------------------------------
@@ -340,12 +375,12 @@ static void exp_rows(long m, long n, float *c, long ldc, float *row_max, float *
     float max = max_of(high);
     for (; j < n; j++) max = row[j] > max ? row[j] : max;
     vf sums = {0};
-    float rest = 0;
     for (j = 0; j + VL <= n; j += VL) {
       vf e = exp_v(load(row + j) - splat(max));
       store(row + j, e);
       sums += e;
     }
+    float rest = 0;
     if (j < n) {
       vf e = exp_v(load_n(row + j, n - j) - splat(max));
       store_n(row + j, e, n - j);
@@ -461,40 +496,35 @@ static void bias_dropout_add(long m, long n, const float *x, const float *bias,
   }
 }
 
-static void bias_activation(long m, long n, int activation, float *u, const float *bias,
-                            rk_dropout dropout, float *out) {
+static void bias_activation(long m, long n, int activation, const float *u, const float *bias,
+                            rk_dropout dropout, float *out, float *slopes) {
   for (long r = 0; r < m; r++) {
-    float *row = u + r * n, *to = out + r * n;
+    const float *row = u + r * n;
+    float *to = out + r * n;
     FOR_VECTORS(n) {
-      vf x = get(row, i_, n) + get(bias, i_, n), y;
-      put(row, i_, n, x);
+      vf x = get(row, i_, n) + get(bias, i_, n), y, slope;
       if (activation == rk_gelu) {
         vf cumulative, density;
         normal_v(x, &cumulative, &density);
         y = x * cumulative;
+        slope = cumulative + x * splat(0.39894228f) * density;
       } else {
         y = max_f(x, splat(0));
+        slope = select_f(x > splat(0), splat(1), splat(0));
       }
-      if (dropout.threshold) y *= keep_v(r * n + i_, dropout);
+      if (dropout.threshold) {
+        vf kept = keep_v(r * n + i_, dropout);
+        y *= kept;
+        slope *= kept;
+      }
       put(to, i_, n, y);
+      if (slopes) put(slopes + r * n, i_, n, slope);
     }
   }
 }
 
-static void activation_backward(long count, int activation, const float *u, const float *d,
-                                rk_dropout dropout, float *du) {
-  FOR_VECTORS(count) {
-    vf x = get(u, i_, count), v = get(d, i_, count);
-    if (activation == rk_gelu) {
-      vf cumulative, density;
-      normal_v(x, &cumulative, &density);
-      v *= cumulative + x * splat(0.39894228f) * density;
-    } else {
-      v = select_f(x > splat(0), v, splat(0));
-    }
-    if (dropout.threshold) v *= keep_v(i_, dropout);
-    put(du, i_, count, v);
-  }
+static void multiply(long count, const float *a, const float *b, float *out) {
+  FOR_VECTORS(count) put(out, i_, count, get(a, i_, count) * get(b, i_, count));
 }
 
 static void apply_dropout(long count, const float *x, rk_dropout dropout, float *out) {
@@ -558,20 +588,21 @@ static void attention(const float *qkv, int heads, int width, const int32_t *off
       pack(1, length, width, k, ld, packed_k);
       for (long r = 0; r < length; r += QB) {
         long rows = length - r < QB ? length - r : QB, seen = r + rows;
+        float inverse[QB];
         gemm_packed(rows, seen, width, scale, q + r * ld, ld, 1, packed_k, 0, p, keys);
         for (long i = 0; i < rows; i++) {
           float *row = p + i * keys, max, sum;
           long n = r + i + 1;
           exp_rows(1, n, row, keys, &max, &sum);
           lse[(first + r + i) * heads + h] = max + logf(sum);
-          vf inverse = splat(1 / sum);
-          long j = 0;
-          for (; j + VL <= n; j += VL) store(row + j, load(row + j) * inverse);
-          for (; j < n; j++) row[j] *= inverse[0];
-          for (; j < seen; j++) row[j] = 0;
+          inverse[i] = 1 / sum;
+          for (long j = n; j < seen; j++) row[j] = 0;
         }
-        gemm(rows, width, seen, 1, p, keys, 1, v, ld, 0, out + (first + r) * d + h * width, d,
-             rest);
+        float *o = out + (first + r) * d + h * width;
+        gemm(rows, width, seen, 1, p, keys, 1, v, ld, 0, o, d, rest);
+        for (long i = 0; i < rows; i++, o += d) {
+          FOR_VECTORS(width) put(o, i_, width, get(o, i_, width) * splat(inverse[i]));
+        }
       }
     }
   }
@@ -641,6 +672,19 @@ static double sum_of_squares(long count, const float *x) {
     total += dot(x + i, x + i, n);
   }
   return total;
+}
+
+static double probe(long rounds) {
+  enum { CHAINS = 12 };
+  vf x[CHAINS], a = splat(0.999f), b = splat(0.001f);
+  UNROLL for (int i = 0; i < CHAINS; i++) x[i] = splat((float)i);
+  for (long r = 0; r < rounds; r++) {
+    UNROLL for (int i = 0; i < CHAINS; i++) x[i] = x[i] * a + b;
+    __asm__ volatile("" : "+r"(r));
+  }
+  volatile float sink = 0;
+  UNROLL for (int i = 0; i < CHAINS; i++) sink += sum_of(x[i]);
+  return 2.0 * CHAINS * VL * (double)rounds;
 }
 
 // ---- search --------------------------------------------------------------------------------------
@@ -725,7 +769,7 @@ const rk_table RK_TABLE = {
     .layer_norm_backward = layer_norm_backward,
     .bias_dropout_add = bias_dropout_add,
     .bias_activation = bias_activation,
-    .activation_backward = activation_backward,
+    .multiply = multiply,
     .apply_dropout = apply_dropout,
     .embed = embed,
     .embed_backward = embed_backward,
@@ -734,5 +778,6 @@ const rk_table RK_TABLE = {
     .attention_scratch = attention_scratch,
     .adam = adam,
     .sum_of_squares = sum_of_squares,
+    .probe = probe,
     .top_k = top_k,
 };

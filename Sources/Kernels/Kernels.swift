@@ -214,20 +214,24 @@ extension Kernels {
     table.pointee.bias_dropout_add(m, n, x, bias, residual, dropout.c, out)
   }
 
-  /// `u += bias`, then `out = dropout(activation(u))`; `u` is kept for the backward pass.
+  /// `out = dropout(activation(u + bias))`.
+  ///
+  /// - Parameter slopes: gets the derivative of `out` by `u`, dropout included, so that the backward
+  ///   pass is one product; may be `u`. Nil where no backward pass follows.
   package func biasActivation(
-    rows m: Int, columns n: Int, _ activation: Activation, _ u: UnsafeMutablePointer<Float>,
-    bias: UnsafePointer<Float>, _ dropout: Dropout, into out: UnsafeMutablePointer<Float>
+    rows m: Int, columns n: Int, _ activation: Activation, _ u: UnsafePointer<Float>,
+    bias: UnsafePointer<Float>, _ dropout: Dropout, into out: UnsafeMutablePointer<Float>,
+    slopes: UnsafeMutablePointer<Float>? = nil
   ) {
-    table.pointee.bias_activation(m, n, activation.code, u, bias, dropout.c, out)
+    table.pointee.bias_activation(m, n, activation.code, u, bias, dropout.c, out, slopes)
   }
 
-  /// `du = dropout(d) · activation'(u)`; `du` may be `d`.
-  package func activationBackward(
-    count: Int, _ activation: Activation, u: UnsafePointer<Float>, _ d: UnsafePointer<Float>,
-    _ dropout: Dropout, into du: UnsafeMutablePointer<Float>
+  /// `out = a · b`, element by element; `out` may be either.
+  package func multiply(
+    count: Int, _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>,
+    into out: UnsafeMutablePointer<Float>
   ) {
-    table.pointee.activation_backward(count, activation.code, u, d, dropout.c, du)
+    table.pointee.multiply(count, a, b, out)
   }
 
   /// `out = dropout(x)`; `out` may be `x`.
@@ -292,6 +296,12 @@ extension Kernels {
       qkv, out, dout, logSumExp, Int32(heads), Int32(headWidth), offsets, Int32(sequences), dqkv,
       scratch)
   }
+}
+
+extension Kernels {
+  /// Runs independent multiply-adds in registers and returns the floating-point operations done: the
+  /// measure of a core's peak.
+  package func probe(rounds: Int) -> Double { table.pointee.probe(rounds) }
 }
 
 // MARK: - Optimiser and search

@@ -105,7 +105,7 @@ package final class PackedWeights: @unchecked Sendable {
 ///   probabilities), and a final layer norm.
 package final class TransformerPass {
   private struct BlockState {
-    var input, normed, qkv, attended, middle, normedMiddle, up,
+    var input, normed, qkv, attended, middle, normedMiddle, slopes,
       activated: UnsafeMutablePointer<Float>
     var mean1, inverse1, mean2, inverse2, logSumExp: UnsafeMutablePointer<Float>
   }
@@ -177,7 +177,7 @@ package final class TransformerPass {
       let state = BlockState(
         input: x, normed: arena.take(t * d), qkv: arena.take(t * 3 * d),
         attended: arena.take(t * d), middle: arena.take(t * d), normedMiddle: arena.take(t * d),
-        up: arena.take(t * f), activated: arena.take(t * f), mean1: arena.take(t),
+        slopes: arena.take(t * f), activated: arena.take(t * f), mean1: arena.take(t),
         inverse1: arena.take(t), mean2: arena.take(t), inverse2: arena.take(t),
         logSumExp: arena.take(t * shape.heads))
       states.append(state)
@@ -202,10 +202,10 @@ package final class TransformerPass {
         state.mean2, state.inverse2)
       kernels.multiplyPacked(
         rows: t, columns: f, depth: d, state.normedMiddle, rowStride: d,
-        weights.forward(.up, block: i), into: state.up, stride: f)
+        weights.forward(.up, block: i), into: state.slopes, stride: f)
       kernels.biasActivation(
-        rows: t, columns: f, shape.activation, state.up, bias: weights.parameter(block.upBias),
-        site(3 * i + 2), into: state.activated)
+        rows: t, columns: f, shape.activation, state.slopes, bias: weights.parameter(block.upBias),
+        site(3 * i + 2), into: state.activated, slopes: state.slopes)
       kernels.multiplyPacked(
         rows: t, columns: d, depth: f, state.activated, rowStride: f,
         weights.forward(.down, block: i), into: product, stride: d)
@@ -283,8 +283,7 @@ package final class TransformerPass {
       kernels.multiplyPacked(
         rows: t, columns: f, depth: d, dproduct, rowStride: d, weights.backward(.down, block: i),
         into: dinner, stride: f)
-      kernels.activationBackward(
-        count: t * f, shape.activation, u: state.up, dinner, site(3 * i + 2), into: dinner)
+      kernels.multiply(count: t * f, dinner, state.slopes, into: dinner)
       linearGradients(
         weight: block.upWeight, bias: block.upBias, inputs: d, outputs: f, x: state.normedMiddle,
         dy: dinner)

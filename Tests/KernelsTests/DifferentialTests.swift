@@ -89,8 +89,8 @@ import Testing
     for m in [1, 12, 13, 14, 30] {
       for n in [1, 16, 31, 32, 33, 100] {
         let k = 24
-        let a = source.array(m * k).map { $0 * 4 }
-        let b = source.array(n * k).map { $0 * 4 }
+        let a = source.array(m * k).map { $0 * 1.5 }
+        let b = source.array(n * k).map { $0 * 1.5 }
         func run(_ kernels: Kernels) -> [[Float]] {
           var packed = [Float](repeating: 0, count: kernels.packedCount(columns: n, depth: k))
           var c = [Float](repeating: 0, count: m * (n + 5))
@@ -99,7 +99,7 @@ import Testing
           kernels.multiplyExp(
             rows: m, columns: n, depth: k, a, rowStride: k, packed, into: &c, stride: n + 5,
             rowSums: &sums)
-          var rows = Array(b.prefix(n)).map { $0 * 30 }
+          var rows = Array(b.prefix(n)).map { $0 * 80 }
           var maximum: Float = 0
           var sum: Float = 0
           kernels.expRows(
@@ -147,15 +147,14 @@ import Testing
               rows: m, columns: n, x, bias: gains, residual: y, dropout, into: $0)
           }
           collect(count) { kernels.apply(dropout, to: x, count: count, into: $0) }
-          var u = x.map { $0 * 4 }
+          let u = x.map { $0 * 4 }
+          var slopes = u
           collect(count) {
             kernels.biasActivation(
-              rows: m, columns: n, activation, &u, bias: gains, dropout, into: $0)
+              rows: m, columns: n, activation, u, bias: gains, dropout, into: $0, slopes: &slopes)
           }
-          out.append(u)
-          collect(count) {
-            kernels.activationBackward(count: count, activation, u: u, y, dropout, into: $0)
-          }
+          out.append(slopes)
+          collect(count) { kernels.multiply(count: count, x, y, into: $0) }
           if n > 0 {
             var mean = [Float](repeating: 0, count: m + 1)
             var inverse = mean

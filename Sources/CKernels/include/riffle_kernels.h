@@ -72,12 +72,12 @@ typedef struct {
   // out = residual + dropout(x + bias)
   void (*bias_dropout_add)(long m, long n, const float *x, const float *bias,
                            const float *residual, rk_dropout dropout, float *out);
-  // u += bias; out = dropout(activation(u))
-  void (*bias_activation)(long m, long n, int activation, float *u, const float *bias,
-                          rk_dropout dropout, float *out);
-  // du = dropout(d) * activation'(u); du may be d
-  void (*activation_backward)(long count, int activation, const float *u, const float *d,
-                              rk_dropout dropout, float *du);
+  // out = dropout(activation(u + bias)). Where `slopes` is not null it gets the derivative of out by
+  // u, dropout included, so that the backward pass is one product. slopes may be u.
+  void (*bias_activation)(long m, long n, int activation, const float *u, const float *bias,
+                          rk_dropout dropout, float *out, float *slopes);
+  // out = a * b, element by element; out may be either
+  void (*multiply)(long count, const float *a, const float *b, float *out);
   // out = dropout(x); out may be x
   void (*apply_dropout)(long count, const float *x, rk_dropout dropout, float *out);
   // out[t] = dropout(items[tokens[t]] + positions[places[t]])
@@ -107,6 +107,10 @@ typedef struct {
                float weight_decay, float correction1, float correction2);
   // The sum of squares, in double.
   double (*sum_of_squares)(long count, const float *x);
+
+  // Runs `rounds` rounds of independent multiply-adds in registers; returns the floating-point
+  // operations done. What this reaches in a second is the peak that products are measured against.
+  double (*probe)(long rounds);
 
   // ---- search ----------------------------------------------------------------------------------
   // The k rows of highest inner product with q among the rows whose bit is set in `mask`, best

@@ -12,9 +12,9 @@ import Neural
 import Training
 
 let arguments = Array(CommandLine.arguments.dropFirst())
-guard let mode = arguments.first, ["speed", "train"].contains(mode) else {
+guard let mode = arguments.first, ["speed", "train", "kernels"].contains(mode) else {
   print(
-    "usage: train-bench speed|train --data FILE.tsv[.gz] [--threads 1] [--d 64] [--heads 2] [--mult 4]"
+    "usage: train-bench speed|train|kernels --data FILE.tsv[.gz] [--threads 1] [--d 64] [--heads 2] [--mult 4]"
       + " [--act gelu] [--maxlen 200] [--dropout 0.2] [--batch 128] [--lr 0.001] [--steps 20]"
       + " [--epochs 60] [--patience 10] [--seed 1] [--item-min 0] [--pass 1000] [--kernels NAME]")
   exit(2)
@@ -77,6 +77,10 @@ if option("kernels", "") != "" { environment["RIFFLE_KERNELS"] = option("kernels
 guard let kernels = Kernels(environment: environment) else {
   print("these kernels cannot run here; available: \(Kernels.available)")
   exit(2)
+}
+if mode == "kernels" {
+  KernelBench(kernels: kernels).run()
+  exit(0)
 }
 let dataset = try readSequences(option("data", ""), itemMinimum: Int(number("item-min", 0)))
 let split = LeaveOneOut(dataset)
