@@ -187,7 +187,11 @@ struct Binder {
       plan.retrievers = [Plan.Retriever(operation: .rows, span: name.span)]
     case .retrievers(let calls):
       checkEntityTypes(calls)
-      plan.retrievers = calls.compactMap { retriever($0) }
+      var retrievers: [Plan.Retriever] = []
+      for call in calls {
+        if let bound = retriever(call) { retrievers.append(bound) }
+      }
+      plan.retrievers = retrievers
       let names = plan.retrievers.compactMap(\.name)
       for (i, call) in calls.enumerated() {
         guard case .string(let name)? = call["name"]?.kind else { continue }
@@ -235,7 +239,7 @@ struct Binder {
     }
   }
 
-  private func retriever(_ call: Call) -> Plan.Retriever? {
+  private mutating func retriever(_ call: Call) -> Plan.Retriever? {
     var retriever = Plan.Retriever(operation: .rows, span: call.name.span)
     retriever.name = text(call, "name")?.text
     retriever.limit = limit(call)
@@ -270,8 +274,13 @@ struct Binder {
       retriever.operation = .columnOrder(keys)
     case "filter": retriever.operation = .rows
     case "ids":
-      guard let rows = ids(call) else { return nil }
-      retriever.operation = .ids(rows)
+      guard let found = ids(call) else { return nil }
+      retriever.operation = .ids(found.rows)
+      if found.unknown > 0 {
+        plan.notes.append(
+          "\(found.unknown) of \(found.rows.count + found.unknown) given items are not in the catalog"
+        )
+      }
       retriever.limit = call["limit"] == nil ? nil : retriever.limit
     case "text_search":
       problems.unavailable(
@@ -359,7 +368,7 @@ struct Binder {
     }
   }
 
-  private func ids(_ call: Call) -> [CatalogRow]? {
+  private func ids(_ call: Call) -> (rows: [CatalogRow], unknown: Int)? {
     guard let argument = call["item_ids"], let value = parameters.value(of: argument) else {
       return nil
     }
@@ -370,6 +379,7 @@ struct Binder {
       return nil
     }
     var rows: [CatalogRow] = []
+    var unknown = 0
     for element in elements {
       guard let id = Binder.id(element) else {
         problems.add(
@@ -377,9 +387,9 @@ struct Binder {
         return nil
       }
       // Ids that the catalog does not know cannot be returned.
-      if let row = source.row(of: ItemID(id)) { rows.append(row) }
+      if let row = source.row(of: ItemID(id)) { rows.append(row) } else { unknown += 1 }
     }
-    return rows
+    return (rows, unknown)
   }
 
   private func sortKey(

@@ -58,7 +58,9 @@ struct Executor {
       rows.formIntersection(bitmap)
     case .prebuilt(let name, let user, let span):
       do {
-        for row in try source.forbidden(filter: name, user: user) { rows[row.index] = false }
+        for row in try source.forbidden(filter: name, user: user) where row.index < rowCount {
+          rows[row.index] = false
+        }
       } catch {
         throw problems.rethrown(error, span)
       }
@@ -110,6 +112,12 @@ struct Executor {
         let nearest = try source.nearest(
           embedding: embedding, to: encoder, count: most, among: rows)
         if let note = nearest.note, !notes.contains(note) { notes.append(note) }
+        // The promise of hard filters does not rest on the index alone.
+        guard nearest.rows.allSatisfy({ $0.index < rowCount && rows[$0.index] }) else {
+          throw Diagnostic(
+            .internalError, code: "filter_ignored",
+            "the index of `\(embedding)` returned a row that the filters forbid")
+        }
         return (nearest.rows, nearest.scores.map(Double.init))
       } catch {
         throw problems.rethrown(error, retriever.span)
@@ -192,15 +200,17 @@ struct Executor {
   }
 
   private func numbers(_ column: Column, _ rows: [CatalogRow]) -> [Double] {
-    let present = column.present
-    func read(_ value: (Int) -> Double) -> [Double] {
-      rows.map { present[$0.index] == 0 ? .nan : value($0.index) }
+    let present = column.present.gathered(rows)
+    func read<T>(_ values: ChunkedVector<T>, _ number: (T) -> Double) -> [Double] {
+      var out = values.gathered(rows).map(number)
+      for i in out.indices where present[i] == 0 { out[i] = .nan }
+      return out
     }
     return switch column.values {
-    case .int(let values): read { Double(values[$0]) }
-    case .double(let values): read { values[$0] }
-    case .timestamp(let values): read { Double(values[$0]) / 1e6 }
-    case .bool(let values): read { values[$0] ? 1 : 0 }
+    case .int(let values): read(values) { Double($0) }
+    case .double(let values): read(values) { $0 }
+    case .timestamp(let values): read(values) { Double($0) / 1e6 }
+    case .bool(let values): read(values) { $0 ? 1 : 0 }
     case .string, .strings, .ints, .doubles: preconditionFailure("a column without numbers")
     }
   }

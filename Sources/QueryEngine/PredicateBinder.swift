@@ -151,7 +151,7 @@ struct PredicateBinder {
       do {
         var left = Bitmap(count: finder.items.rowCount, repeating: true)
         let rows = try finder.source.forbidden(filter: call.name, user: call.user)
-        for row in rows { left[row.index] = false }
+        for row in rows where row.index < left.count { left[row.index] = false }
         return (.rows(left), .bool)
       } catch {
         record(error, expression.span)
@@ -392,6 +392,8 @@ struct PredicateBinder {
       isGood = false
     }
     guard isGood else { return nil }
+    // Nothing is in an empty list, not even NULL.
+    if elements.isEmpty { return .constant(.bool(false)) }
     var scalar = bound.scalar
     if isDouble {
       scalar = asDouble(bound)

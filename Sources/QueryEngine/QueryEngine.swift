@@ -13,6 +13,13 @@ package struct PreparedQuery: Sendable {
     self.text = text
     query = parsed.query
   }
+
+  /// Prepares the JSON form of a query. Its problems point into the query's canonical text.
+  ///
+  /// - Throws: every problem of the document at once.
+  package init(config: JSON) throws(Diagnostics) {
+    try self.init(try QueryConfig.text(config))
+  }
 }
 
 /// Runs queries over one catalog and keeps the bitmaps of their predicates.

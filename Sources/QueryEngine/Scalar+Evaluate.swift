@@ -133,10 +133,7 @@ extension Scalar {
     case (.int(let value), .bool): .bool(value != 0)
     case (.int(let value), .double): .double(Double(value))
     case (.int(let value), .string): .string(String(value))
-    case (.int(let value), .timestamp):
-      .timestamp(
-        Timestamp(
-          microsecondsSinceEpoch: value.multipliedReportingOverflow(by: 1_000_000).partialValue))
+    case (.int(let value), .timestamp): timestamp(seconds: value)
     case (.double(let value), .int):
       Int64(exactly: value.rounded(.towardZero)).map { .int($0) } ?? .null
     case (.double(let value), .string): .string(String(value))
@@ -154,6 +151,13 @@ extension Scalar {
     case (.timestamp(let value), .double): .double(value.secondsSinceEpoch)
     default: .null
     }
+  }
+}
+
+extension Scalar {
+  private static func timestamp(seconds: Int64) -> Value {
+    let (microseconds, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000)
+    return overflow ? .null : .timestamp(Timestamp(microsecondsSinceEpoch: microseconds))
   }
 }
 
@@ -251,12 +255,14 @@ extension ScalarFunction {
 
   /// `substr(text, start, length)`, characters from 1.
   private func substring(_ text: String, _ arguments: [Value]) -> Value {
-    guard case .int(let start) = arguments[1] else { return .null }
+    guard case .int(let first) = arguments[1] else { return .null }
     let scalars = Array(text.unicodeScalars)
+    // Bounds beyond any text, so that nothing overflows.
+    let start = min(max(first, -1 << 40), 1 << 40)
     var end = Int64(scalars.count)
     if arguments.count > 2 {
       guard case .int(let length) = arguments[2], length >= 0 else { return .null }
-      end = min(end, (start - 1).addingReportingOverflow(length).partialValue)
+      end = min(end, start - 1 + min(length, 1 << 41))
     }
     let from = max(0, min(start - 1, Int64(scalars.count)))
     guard from < end else { return .string("") }

@@ -40,13 +40,19 @@ extension TextParser {
 
   private mutating func disjunctionFormula() throws(Abort) -> Formula {
     var left = try conjunctionFormula()
-    while skip(word: "or") { left = joined(.or, left, try conjunctionFormula()) }
+    while skip(word: "or") {
+      try countOperator()
+      left = joined(.or, left, try conjunctionFormula())
+    }
     return left
   }
 
   private mutating func conjunctionFormula() throws(Abort) -> Formula {
     var left = try negationFormula()
-    while skip(word: "and") { left = joined(.and, left, try negationFormula()) }
+    while skip(word: "and") {
+      try countOperator()
+      left = joined(.and, left, try negationFormula())
+    }
     return left
   }
 
@@ -101,6 +107,7 @@ extension TextParser {
     var left = try unaryFormula()
     while let (op, opLevel) = Self.arithmeticOperator(peek.kind), opLevel >= level {
       advance()
+      try countOperator()
       left = joined(op, left, try sumFormula(opLevel + 1))
     }
     return left

@@ -20,6 +20,7 @@ extension TextParser {
   private mutating func disjunction() throws(Abort) -> Expression {
     var left = try conjunction()
     while skip(word: "or") {
+      try countOperator()
       let right = try conjunction()
       left = Expression(.binary(.or, left, right), left.span.through(right.span))
     }
@@ -29,6 +30,7 @@ extension TextParser {
   private mutating func conjunction() throws(Abort) -> Expression {
     var left = term()
     while skip(word: "and") {
+      try countOperator()
       let right = term()
       left = Expression(.binary(.and, left, right), left.span.through(right.span))
     }
@@ -86,11 +88,13 @@ extension TextParser {
     while true {
       if let op = Self.comparison(peek.kind) {
         advance()
+        try countOperator()
         let right = try sum(0)
         left = Expression(.binary(op, left, right), left.span.through(right.span))
         continue
       }
       if skip(word: "is") {
+        try countOperator()
         let negated = skip(word: "not")
         let test: Expression.IsTest
         if skip(word: "null") {
@@ -110,15 +114,18 @@ extension TextParser {
         && ["in", "like", "ilike", "between"].contains(text(token(ahead: 1)).lowercased())
       if negated { advance() }
       if skip(word: "in") {
+        try countOperator()
         let list = try inList()
         left = postfix(left, .isIn(left, list: list, negated: negated))
       } else if isNext("like") || isNext("ilike") {
         let ignoresCase = isNext("ilike")
         advance()
+        try countOperator()
         let pattern = try sum(0)
         left = postfix(
           left, .like(left, pattern: pattern, ignoresCase: ignoresCase, negated: negated))
       } else if skip(word: "between") {
+        try countOperator()
         let low = try sum(0)
         if !skip(word: "and") { throw fail("AND", help: "BETWEEN low AND high") }
         let high = try sum(0)
@@ -196,6 +203,7 @@ extension TextParser {
     var left = try unary()
     while let (op, opLevel) = Self.arithmetic(peek.kind), opLevel >= level {
       advance()
+      try countOperator()
       let right = try sum(opLevel + 1)
       left = Expression(.binary(op, left, right), left.span.through(right.span))
     }

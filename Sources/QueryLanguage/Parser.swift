@@ -14,6 +14,8 @@ package enum Parser {
   package static let mostBytes = 64 * 1024
   /// Deeper nesting is refused, so that no text can exhaust the stack.
   package static let mostNesting = 64
+  /// More operators in one expression are refused: a chain of them is a tree as deep as it is long.
+  package static let mostOperators = 500
 
   /// Parses a query of either dialect, as far as it can be read.
   ///
@@ -83,6 +85,7 @@ struct TextParser {
   let tokens: [Token]
   var at = 0
   var depth = 0
+  private var operators = 0
   var problems: Problems
   /// Whether a part of the text is missing from the tree.
   var isBroken: Bool
@@ -219,6 +222,21 @@ struct TextParser {
       throw Abort()
     }
     return try read(&self)
+  }
+
+  /// Counts an operator that was just read, and refuses too many of them.
+  mutating func countOperator() throws(Abort) {
+    operators += 1
+    if operators > Parser.mostOperators {
+      isBroken = true
+      problems.add(
+        "too_many_operators",
+        "An expression holds at most \(Parser.mostOperators) operators; this one goes on.",
+        span(tokens[max(0, at - 1)]),
+        help: "Use IN ('a', 'b', …) or a list as a parameter: IN $ids.")
+      at = tokens.count - 1
+      throw Abort()
+    }
   }
 
   /// Reads a text inside a string with its own tokens and the same list of problems.

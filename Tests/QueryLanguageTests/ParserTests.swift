@@ -266,6 +266,21 @@ private func messages(_ text: String) -> [String] { Parser.parse(text).problems.
     #expect(messages(text).first == message)
   }
 
+  @Test func `refuses chains that would make a tree too deep`() {
+    for (operand, link) in [("a", " + "), ("a = 1", " OR "), ("a = 1", " AND "), ("a", " || ")] {
+      let chain = Array(repeating: operand, count: 700).joined(separator: link)
+      #expect(
+        messages("SELECT * FROM items WHERE \(chain)")
+          == ["An expression holds at most 500 operators; this one goes on."])
+    }
+    let sum = Array(repeating: "a", count: 700).joined(separator: " + ")
+    #expect(
+      messages("SELECT * FROM items ORDER BY score(expression='\(sum)')")
+        == ["An expression holds at most 500 operators; this one goes on."])
+    let list = (0..<5000).map(String.init).joined(separator: ", ")
+    #expect(messages("SELECT * FROM items WHERE a IN (\(list))").isEmpty)
+  }
+
   @Test func `refuses texts that are too long or nest too deep`() {
     let long = "SELECT * FROM items WHERE a IN (" + String(repeating: "1,", count: 40_000) + "1)"
     #expect(
