@@ -1,8 +1,8 @@
 /// A vector in chunks of 1,024 elements that share storage between copies.
 ///
-/// Appending and replacing cost one chunk's copy at most (none while no other copy holds the chunk),
-/// plus one reference per chunk when the list of chunks itself is shared. Reading is two array
-/// look-ups.
+/// Appending and replacing cost one chunk's copy at most (none while no other copy holds the
+/// chunk), plus one reference per chunk when the list of chunks itself is shared. Reading is two
+/// array look-ups.
 ///
 /// Its code is inlinable: a vector of another target's elements, changed through generic code, cost
 /// several times as much.
@@ -46,7 +46,8 @@ package struct ChunkedVector<Element: Sendable>: Sendable {
   }
 
   /// Calls the body for each chunk with the index of the chunk's first element.
-  @inlinable package func forEachChunk(_ body: (_ start: Int, _ chunk: [Element]) throws -> Void) rethrows {
+  @inlinable
+  package func forEachChunk(_ body: (_ start: Int, _ chunk: [Element]) throws -> Void) rethrows {
     for (i, chunk) in chunks.enumerated() { try body(i << 10, chunk) }
   }
 }

@@ -2,8 +2,8 @@ package import Domain
 
 /// One column of a table in memory: typed values and a flag for each row that holds one.
 package struct Column: Sendable {
-  /// The values by type. A row without a value holds a filler (0, an empty list) and a cleared bit in
-  /// `present`.
+  /// The values by type. A row without a value holds a filler (0, an empty list) and a cleared bit
+  /// in `present`.
   package enum Values: Sendable {
     case bool(ChunkedVector<Bool>)
     /// `Int32` and `Int64` columns.
@@ -25,8 +25,8 @@ package struct Column: Sendable {
   /// 1 where the row holds a value, 0 where it is null.
   package private(set) var present = ChunkedVector<UInt8>()
 
-  // One of these holds the values and the others stay empty. Vectors inside an enum's cases could not
-  // be changed in place: binding a case copies it, and the change would copy a chunk each time.
+  // One of these holds the values and the others stay empty. Vectors inside an enum's cases could
+  // not be changed in place: binding a case copies it, and the change would copy a chunk each time.
   private var bools = ChunkedVector<Bool>()
   private var integers = ChunkedVector<Int64>()
   private var numbers = ChunkedVector<Double>()
@@ -73,8 +73,8 @@ package struct Column: Sendable {
 
   /// Appends a row.
   ///
-  /// Bytes are kept as text in Base64, which is how every answer shows them. A value of another type
-  /// than the column's is a programmer's mistake: ingestion has coerced it already.
+  /// Bytes are kept as text in Base64, which is how every answer shows them. A value of another
+  /// type than the column's is a programmer's mistake: ingestion has coerced it already.
   package mutating func append(_ value: Value) {
     present.append(0)
     switch type {

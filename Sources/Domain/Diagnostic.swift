@@ -34,7 +34,8 @@ package struct Diagnostic: Error, Hashable, Sendable {
   /// A stable name that programs can test for, such as `unknown_column`.
   package var code: String
   package var message: String
-  /// Where: a JSON path (`data[3].user_id`), a YAML path (`training.models[0].hidden_size`), a file.
+  /// Where: a JSON path (`data[3].user_id`), a YAML path (`training.models[0].hidden_size`), a
+  /// file.
   package var place: String?
   package var span: Span?
   package var notes: [String]

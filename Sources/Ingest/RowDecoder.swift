@@ -3,19 +3,21 @@ package import Domain
 /// Turns rows of JSON into rows of cells that fit a table.
 ///
 /// A batch passes or is refused as a whole. What is coerced, beyond each type's own form:
-/// - text columns (`String`, `LowCardinality(String)`, `ImageUrl`, `Unknown`): numbers and booleans, as JSON
-///   writes them; `Unknown` also arrays and objects, as JSON text.
+/// - text columns (`String`, `LowCardinality(String)`, `ImageUrl`, `Unknown`): numbers and
+///   booleans, as JSON writes them; `Unknown` also arrays and objects, as JSON text.
 /// - `Int32`, `Int64`: whole numbers however written (`3.0`, `"3"`), booleans as 0 and 1.
-/// - `Float`, `Double`: any number, also as text; booleans as 0 and 1. Both are kept in double precision.
+/// - `Float`, `Double`: any number, also as text; booleans as 0 and 1. Both are kept in double
+///   precision.
 /// - `Bool`: 0 and 1, and `true`, `false`, `1`, `0` as text, in any case.
-/// - `DateTime`: a number is milliseconds since 1970, always (seconds are not guessed at, for small times would
-///   change their meaning); text is ISO 8601, UTC where it names no offset, or such a number.
+/// - `DateTime`: a number is milliseconds since 1970, always (seconds are not guessed at, for small
+///   times would change their meaning); text is ISO 8601, UTC where it names no offset, or such a
+///   number.
 /// - arrays: each element as above but never null; text that holds a JSON array.
 /// - `Json`: any value but null; text that holds an object or an array is taken as that document.
 /// - `Bytes`: text in Base64.
 ///
-/// A column that a row leaves out is null. Columns of the unique key may not be null: such a row could not
-/// be told from its repetition, and a client that sends it again would count it twice.
+/// A column that a row leaves out is null. Columns of the unique key may not be null: such a row
+/// could not be told from its repetition, and a client that sends it again would count it twice.
 package struct RowDecoder: Sendable {
   package let schema: TableSchema
   private let places: [String: Int]

@@ -12,8 +12,8 @@ package enum RowFormat: String, Hashable, Sendable, CaseIterable {
 
 /// Reads a file of rows piece by piece, each row as the JSON object that an insert carries.
 ///
-/// CSV and TSV follow RFC 4180 and begin with a line of column names. A field is text, and the table's
-/// types say what becomes of it; an empty field without quotes is null, `""` is empty text.
+/// CSV and TSV follow RFC 4180 and begin with a line of column names. A field is text, and the
+/// table's types say what becomes of it; an empty field without quotes is null, `""` is empty text.
 package struct RowFile: Sendable {
   private enum Body {
     case separated(SeparatedValues, names: [String])

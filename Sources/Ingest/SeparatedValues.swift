@@ -1,7 +1,7 @@
 import Domain
 
-/// Reads records of separated values (RFC 4180): fields in double quotes may hold the separator, line
-/// breaks, and quotes written twice.
+/// Reads records of separated values (RFC 4180): fields in double quotes may hold the separator,
+/// line breaks, and quotes written twice.
 struct SeparatedValues: Sendable {
   let delimiter: UInt8
   private var at: Int
@@ -15,8 +15,8 @@ struct SeparatedValues: Sendable {
     self.origin = origin
   }
 
-  /// The fields of the next record that is not an empty line; nil at the end. An empty field without quotes is
-  /// nil.
+  /// The fields of the next record that is not an empty line; nil at the end. An empty field
+  /// without quotes is nil.
   mutating func next(_ bytes: [UInt8]) throws(Diagnostic) -> [String?]? {
     while at < bytes.count {
       let start = at

@@ -1,11 +1,11 @@
 package import Domain
 import Storage
 
-/// `Ingest` is the edge where outside data becomes rows: table definitions, and rows as JSON, CSV, TSV
-/// or JSON lines, checked against the table's schema and coerced to its types.
+/// `Ingest` is the edge where outside data becomes rows: table definitions, and rows as JSON, CSV,
+/// TSV or JSON lines, checked against the table's schema and coerced to its types.
 ///
-/// What passes here fits the table; everything behind may rely on it. Every refusal names the row and
-/// the column, and lists all the problems at once.
+/// What passes here fits the table; everything behind may rely on it. Every refusal names the row
+/// and the column, and lists all the problems at once.
 
 /// A table's definition as clients write it: the body of `POST /v2/tables`.
 package struct TableDefinition: Hashable, Sendable {
@@ -15,7 +15,8 @@ package struct TableDefinition: Hashable, Sendable {
 
   /// Reads a definition. A member that is null counts as absent.
   ///
-  /// - Throws: every problem: a missing name, an unknown type, a unique key that is no column, and so on.
+  /// - Throws: every problem: a missing name, an unknown type, a unique key that is no column, and
+  ///   so on.
   package init(_ json: JSON) throws(Diagnostics) {
     guard let members = json.object else {
       throw Diagnostics(

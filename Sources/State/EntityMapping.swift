@@ -3,8 +3,8 @@ package import Domain
 /// `State` folds the log into what serving and training read: the catalog's columns, every user's
 /// history, and the exact set of items that each has seen.
 ///
-/// It is a pure fold. The same rows give the same state in whatever commits they came, and it reads no
-/// clock and does no I/O.
+/// It is a pure fold. The same rows give the same state in whatever commits they came, and it reads
+/// no clock and does no I/O.
 
 /// The names of the columns that the fold reads.
 package struct EntityColumns: Hashable, Sendable {

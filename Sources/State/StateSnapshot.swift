@@ -4,9 +4,9 @@ package import Domain
 /// The state at one position of the log. It never changes; a later state is another snapshot that
 /// shares most of its memory with this one.
 ///
-/// Catalog rows are numbered in the order in which items first appeared to this process. They mean the
-/// same in all later snapshots of one fold, but not in another process: what is stored names items
-/// by `ItemID`.
+/// Catalog rows are numbered in the order in which items first appeared to this process. They mean
+/// the same in all later snapshots of one fold, but not in another process: what is stored names
+/// items by `ItemID`.
 package struct StateSnapshot: Sendable {
   /// The last commit that this state holds.
   package internal(set) var through: LogPosition

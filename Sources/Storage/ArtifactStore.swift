@@ -3,8 +3,9 @@ import Foundation
 
 /// The files that belong to generations, such as weights: named by their content and never changed.
 ///
-/// A file is written beside, synced and renamed, and then its directory is synced. So a file that bears
-/// its name is whole; what an interrupted write leaves begins with `.` and is removed at the next opening.
+/// A file is written beside, synced and renamed, and then its directory is synced. So a file that
+/// bears its name is whole; what an interrupted write leaves begins with `.` and is removed at the
+/// next opening.
 package struct ArtifactStore: Sendable {
   /// The directory of the files.
   package let path: String

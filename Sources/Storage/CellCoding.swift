@@ -18,8 +18,8 @@ extension ColumnType {
     }
   }
 
-  /// Whether a cell of this column may hold the value. Numbers must be finite: SQLite keeps a NaN as
-  /// a null, and the cell would not come back as it went in.
+  /// Whether a cell of this column may hold the value. Numbers must be finite: SQLite keeps a NaN
+  /// as a null, and the cell would not come back as it went in.
   func holds(_ value: Value) -> Bool {
     switch (self, value) {
     case (_, .null), (.bool, .bool), (.int32, .int), (.int64, .int), (.dateTime, .timestamp),
@@ -41,7 +41,7 @@ extension ColumnType {
 /// A prepared statement that is bound and stepped through SQLite's own calls.
 ///
 /// GRDB's argument type costs an allocation and several conversions for every cell; bound directly,
-/// a row of five cells takes a third of the time. The statement belongs to GRDB's connection and must only be
+/// a row of five cells spares them. The statement belongs to GRDB's connection and must only be
 /// used inside its access blocks.
 struct RawStatement {
   private let statement: Statement

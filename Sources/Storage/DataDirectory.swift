@@ -2,12 +2,12 @@ package import Domain
 import Foundation
 import Synchronization
 
-/// The one directory that holds everything that a Riffle process keeps: the database, its log and the
-/// artifact files.
+/// The one directory that holds everything that a Riffle process keeps: the database, its log and
+/// the artifact files.
 ///
-/// An open directory is locked against every other process. The lock is the kernel's (`flock` on the
-/// file `LOCK`), so it ends with the process, however that ends; the number in the file only serves
-/// the message that a second process shows.
+/// An open directory is locked against every other process. The lock is the kernel's (`flock` on
+/// the file `LOCK`), so it ends with the process, however that ends; the number in the file only
+/// serves the message that a second process shows.
 package final class DataDirectory: Sendable {
   /// The directory's path as it was given.
   package let path: String
@@ -43,12 +43,12 @@ package final class DataDirectory: Sendable {
       let holder = readHolder(descriptor)
       Foundation.close(descriptor)
       guard code == EWOULDBLOCK else { throw unusable(path, reason(code)) }
+      let process = holder.map { "process \($0)" }
       throw Diagnostic(
         .conflict, code: "data_directory_in_use",
-        "The data directory `\(path)` is in use by \(holder.map { "process \($0)" } ?? "another process").",
-        at: path,
-        help: "Stop \(holder.map { "process \($0)" } ?? "that process"), or name another directory "
-          + "with --data. One process serves a data directory at a time.")
+        "The data directory `\(path)` is in use by \(process ?? "another process").", at: path,
+        help: "Stop \(process ?? "that process"), or name another directory with --data. "
+          + "One process serves a data directory at a time.")
     }
     let text = Array("\(getpid())\n".utf8)
     guard ftruncate(descriptor, 0) == 0,

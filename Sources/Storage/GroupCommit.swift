@@ -1,5 +1,5 @@
-/// Decides which waiting appends share one commit, and when no more may wait. Holds no rows, lock or
-/// clock.
+/// Decides which waiting appends share one commit, and when no more may wait. Holds no rows, lock
+/// or clock.
 ///
 /// There is no waiting for company: a commit takes what has gathered while the commit before it was
 /// being synced. So one lone append pays for one sync, and a thousand tasks share one.

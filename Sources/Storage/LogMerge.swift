@@ -17,7 +17,8 @@ struct LogMerge {
       let columns = schema.columns.map { ", " + quoted($0.name) }.joined()
       let statement = try RawStatement(
         database,
-        "SELECT _position\(columns) FROM \(quoted(schema.name)) WHERE _position > ? ORDER BY _position"
+        "SELECT _position\(columns) FROM \(quoted(schema.name)) "
+          + "WHERE _position > ? ORDER BY _position"
       )
       try statement.bind(position.rawValue, at: 1)
       return Source(schema: schema, statement: statement)

@@ -2,12 +2,12 @@ package import Domain
 import Foundation
 import GRDB
 
-/// `Storage` keeps the truth: tables of rows, each row with its place in one log, in an SQLite file,
-/// beside it a small registry of documents and the artifact files.
+/// `Storage` keeps the truth: tables of rows, each row with its place in one log, in an SQLite
+/// file, beside it a small registry of documents and the artifact files.
 ///
-/// Rows come in by `append`, which returns once they are synced to the disk and have been shown to the
-/// observer; they go out by `replay`, in log order. Storage knows nothing of users, items, engines or
-/// HTTP, and it never reads a clock.
+/// Rows come in by `append`, which returns once they are synced to the disk and have been shown to
+/// the observer; they go out by `replay`, in log order. Storage knows nothing of users, items,
+/// engines or HTTP, and it never reads a clock.
 
 /// A table that exists, and when it was made.
 package struct StoredTable: Hashable, Sendable {
@@ -54,11 +54,13 @@ package struct RegistryEntry: Hashable, Sendable {
 
 /// The tables, the log and the registry of one data directory, with one writer.
 ///
-/// Every user table is an SQLite table of the same name whose row id, `_position`, is the row's place
-/// in the log: one sequence over all tables, which only grows. Our own tables begin with `_riffle_`.
+/// Every user table is an SQLite table of the same name whose row id, `_position`, is the row's
+/// place in the log: one sequence over all tables, which only grows. Our own tables begin with
+/// `_riffle_`.
 ///
-/// Unique keys: a later row replaces the earlier one with the same values and takes a new position; this
-/// and the insert are one step. A row with a null in its unique key stands for itself and replaces nothing.
+/// Unique keys: a later row replaces the earlier one with the same values and takes a new position;
+/// this and the insert are one step. A row with a null in its unique key stands for itself and
+/// replaces nothing.
 package final class LogStore: Sendable {
   /// How much may wait and how much shares one commit, in rows.
   package struct Limits: Sendable {
@@ -66,6 +68,8 @@ package final class LogStore: Sendable {
     package var rowsPerCommit = 50_000
     /// Appends are refused while this many rows wait for the disk.
     package var waitingRows = 1_000_000
+    /// The database file grows no further than this; nil for as far as the disk goes.
+    package var databaseBytes: Int?
     package init() {}
   }
 
@@ -82,8 +86,8 @@ package final class LogStore: Sendable {
 
   /// Opens the database of a directory, which is made where there is none.
   ///
-  /// - Throws: `newer_format` or `older_format` where another version of Riffle wrote it, and what the disk
-  ///   reports.
+  /// - Throws: `newer_format` or `older_format` where another version of Riffle wrote it, and what
+  ///   the disk reports.
   package init(_ directory: DataDirectory, limits: Limits = Limits()) throws(Diagnostic) {
     self.directory = directory
     let path = directory.databasePath
@@ -101,6 +105,11 @@ package final class LogStore: Sendable {
             PRAGMA wal_autocheckpoint = 16384;
             PRAGMA cache_size = -65536;
             """)
+        if let bytes = limits.databaseBytes {
+          let pageBytes = try Int.fetchOne(database, sql: "PRAGMA page_size") ?? 4096
+          _ = try Int.fetchOne(
+            database, sql: "PRAGMA max_page_count = \(max(1, bytes / pageBytes))")
+        }
         try LogStore.prepare(database, path: path)
         return try LogStore.load(database, path: path)
       }
@@ -122,7 +131,8 @@ package final class LogStore: Sendable {
 
   deinit { close() }
 
-  /// Finishes what waits, then closes the database and gives up the directory. A second call does nothing.
+  /// Finishes what waits, then closes the database and gives up the directory. A second call does
+  /// nothing.
   package func close() {
     queue.close()
     finished.wait()
@@ -205,25 +215,25 @@ package final class LogStore: Sendable {
   /// The position of the last acknowledged row.
   package var through: LogPosition { queue.through }
 
-  /// Calls the body for every commit from now on, in log order, on the writer's thread and before the
-  /// appends of that commit return. To be set once, before the first append.
+  /// Calls the body for every commit from now on, in log order, on the writer's thread and before
+  /// the appends of that commit return. To be set once, before the first append.
   ///
-  /// While the body runs nothing is committed, so it should be quick. It is given one batch for each
-  /// table that changed, and the last position of the commit.
+  /// While the body runs nothing is committed, so it should be quick. It is given one batch for
+  /// each table that changed, and the last position of the commit.
   package func onCommit(
     _ body: @escaping @Sendable (_ batches: [CommittedBatch], _ through: LogPosition) -> Void
   ) {
     queue.setObserver(body)
   }
 
-  /// Appends rows to a table, all or none, and returns once they are synced and the observer has seen
-  /// them.
+  /// Appends rows to a table, all or none, and returns once they are synced and the observer has
+  /// seen them.
   ///
   /// Appends of several tasks share commits; they take their positions in the order of the calls.
   ///
   /// - Parameter rows: the cells in the order of the schema's columns.
-  /// - Throws: `unknown_table`, `too_many_waiting_rows`, or what the disk reports; then nothing of it
-  ///   is stored.
+  /// - Throws: `unknown_table`, `too_many_waiting_rows`, or what the disk reports; then nothing of
+  ///   it is stored.
   package func append(
     table name: String, rows: [[Value]]
   ) async throws(Diagnostic) -> AppendReceipt {
@@ -262,8 +272,8 @@ package final class LogStore: Sendable {
   /// The rows come in windows, so that no table is ever in memory as a whole. A window has the form
   /// of a commit: one batch for each table, nothing replaced.
   ///
-  /// To follow the log without a gap: buffer what `onCommit` gives, replay, then apply of the buffer
-  /// the commits after the position that this returned.
+  /// To follow the log without a gap: buffer what `onCommit` gives, replay, then apply of the
+  /// buffer the commits after the position that this returned.
   ///
   /// - Parameter position: only later rows are given.
   /// - Returns: the position of the last commit that the replay saw.

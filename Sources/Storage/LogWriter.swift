@@ -4,8 +4,8 @@ import GRDBSQLite
 
 /// The body of the writer's thread: the only code that changes rows.
 ///
-/// Not `Sendable`: it is made on that thread and stays there, so its statements and its counter need
-/// no lock.
+/// Not `Sendable`: it is made on that thread and stays there, so its statements and its counter
+/// need no lock.
 final class LogWriter {
   /// What one append did to its table.
   private struct Change {
@@ -111,7 +111,8 @@ final class LogWriter {
                     replacedCount: change.replaced.count)))
               changes.append((append.schema.name, change))
             } catch {
-              // Alone in its transaction, or after a fault that ended it: nothing of the group is left.
+              // Alone in its transaction, or after a fault that ended it: nothing of the group is
+              // left.
               guard appends.count > 1, database.isInsideTransaction else { throw error }
               last = start
               outcomes.append(.failure(fault(error)))

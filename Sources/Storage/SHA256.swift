@@ -1,8 +1,8 @@
 /// The SHA-256 digest (FIPS 180-4), by which artifact files are named and checked.
 ///
-/// Written here because the platform's CryptoKit exists on Apple's systems only and a package for one
-/// function would be the largest dependency of the build. A cryptographic digest rather than a CRC, since the name
-/// of a file is all that tells two models apart. About 250 MB/s on one core, more than a disk syncs.
+/// Written here because the platform's CryptoKit exists on Apple's systems only and a package for
+/// one function would be the largest dependency of the build. A cryptographic digest rather than a
+/// CRC, since the name of a file is all that tells two models apart.
 struct SHA256 {
   private var state: [UInt32] = [
     0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a,

@@ -255,6 +255,44 @@ import Testing
     #expect(try store.rowCount(of: "events") == 0)
   }
 
+  @Test func `on a full disk are refused, nothing of them is stored, and the store lives on`()
+    async throws
+  {
+    let place = try TemporaryDirectory()
+    var limits = LogStore.Limits()
+    limits.databaseBytes = 200_000
+    let store = try place.open(limits: limits)
+    let visible = Shared<[LoggedRow]>([])
+    store.onCommit { batches, _ in visible.withLock { $0 += batches.flatMap(\.inserted) } }
+    try await store.createTable(.events, at: .init(microsecondsSinceEpoch: 0))
+    let wide = String(repeating: "x", count: 5000)
+    // Several at once, so that some share a commit with those that do not fit.
+    let outcomes = await withTaskGroup(of: String?.self) { group in
+      for i in 0..<100 {
+        group.addTask {
+          do throws(Diagnostic) {
+            _ = try await store.append(
+              table: "events", rows: [event("\(i)"), event("\(i)b", item: wide)])
+            return nil
+          } catch {
+            return error.code
+          }
+        }
+      }
+      return await group.reduce(into: []) { $0.append($1) }
+    }
+    let acknowledged = outcomes.count { $0 == nil }
+    #expect(acknowledged < 100)
+    #expect(outcomes.allSatisfy { $0 == nil || $0 == "disk_full" })
+    let rows = try store.rows(of: "events")
+    #expect(rows.count == 2 * acknowledged)
+    #expect(visible.withLock { $0 } == rows)
+    try await store.dropTable("events")
+    try await store.createTable(.events, at: .init(microsecondsSinceEpoch: 0))
+    let receipt = try await store.append(table: "events", rows: [event("again")])
+    #expect(receipt.first > rows.last?.position ?? .start)
+  }
+
   @Test func `after closing are refused`() async throws {
     let place = try TemporaryDirectory()
     let store = try place.open()
