@@ -23,6 +23,7 @@ package struct EngineConfiguration: Hashable, Sendable {
   package struct Tag: Hashable, Sendable {
     package var name: String
     package var value: String
+    package init(name: String, value: String) { (self.name, self.value) = (name, value) }
   }
 
   /// A table and the columns that the engine takes from it.
@@ -50,6 +51,7 @@ package struct EngineConfiguration: Hashable, Sendable {
   package struct Embedding: Hashable, Sendable {
     package var name: String
     package var model: String
+    package init(name: String, model: String) { (self.name, self.model) = (name, model) }
   }
 
   package struct SavedQuery: Hashable, Sendable {
@@ -57,6 +59,9 @@ package struct EngineConfiguration: Hashable, Sendable {
       package var name: String
       package var defaultValue: JSON?
       package var required: Bool
+      package init(name: String, defaultValue: JSON?, required: Bool) {
+        (self.name, self.defaultValue, self.required) = (name, defaultValue, required)
+      }
     }
     package var name: String
     package var text: String

@@ -104,6 +104,13 @@ package final class RiffleDatabase: Sendable {
     return InsertReceipt(rowCount: rows.count, through: receipt.through)
   }
 
+  /// Gives a table's rows in log order, some at a time.
+  package func rows(of table: String, _ body: ([LoggedRow]) throws -> Void) throws {
+    try log.replay(tables: [table]) { batches, _ in
+      for batch in batches { try body(batch.inserted) }
+    }
+  }
+
   // MARK: engines
 
   package var engines: [ServedEngine] {

@@ -1,7 +1,7 @@
 import Domain
+import Engine
 import Foundation
 import HTTPAPI
-import Storage
 import Synchronization
 import Testing
 
@@ -78,7 +78,7 @@ import Testing
   private func insertUntilDeath(
     _ server: ServerProcess, round: Int, killAfter: Int
   ) async -> (acknowledged: [String], unanswered: [[JSON]]) {
-    let countdown = Mutex(killAfter)
+    let countdown = Countdown(killAfter)
     return await withTaskGroup(of: (acknowledged: [String], unanswered: [[JSON]]).self) { group in
       for writer in 0..<4 {
         group.addTask {
@@ -99,10 +99,7 @@ import Testing
               return (acknowledged, [batch])
             }
             acknowledged += batch.compactMap { $0["id"]?.string }
-            let mustKill = countdown.withLock { left in
-              left -= 1
-              return left == 0
-            }
+            let mustKill = countdown.reachesZero()
             if mustKill { server.signal(SIGKILL) }
           }
           return (acknowledged, [])
@@ -116,18 +113,32 @@ import Testing
   }
 
   private func storedIDs(_ path: String) throws -> [String] {
-    let log = try LogStore(try DataDirectory.open(path))
-    defer { log.close() }
+    let database = try RiffleDatabase(opening: path, logger: silentLogger)
+    defer { database.close() }
     var ids: [String] = []
     var last = LogPosition.start
-    try log.replay(tables: ["rows"]) { batches, _ in
-      for row in batches.flatMap(\.inserted) {
+    try database.rows(of: "rows") { rows in
+      for row in rows {
         #expect(row.position > last, "positions grow")
         last = row.position
         if case .string(let id) = row.values[0] { ids.append(id) }
       }
     }
     return ids
+  }
+}
+
+/// Counts down once, for whoever counts.
+private final class Countdown: Sendable {
+  private let left: Mutex<Int>
+  init(_ count: Int) { left = Mutex(count) }
+
+  /// True for the one call that reaches zero.
+  func reachesZero() -> Bool {
+    left.withLock { left in
+      left -= 1
+      return left == 0
+    }
   }
 }
 
