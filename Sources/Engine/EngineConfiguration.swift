@@ -100,14 +100,15 @@ package struct SASRecPolicy: Hashable, Sendable {
   package var layerNormEpsilon = 1e-5
   /// `initializer_range`, the standard deviation of the first weights. Default 0.02.
   package var initializerRange = 0.02
-  /// `n_epochs`, at most. Default 30.
-  package var epochs = 30
-  /// `batch_size`, in users. Default 128.
-  package var batchSize = 128
+  /// `n_epochs`, at most. Default 60.
+  package var epochs = 60
+  /// `batch_size`, in users. Default (nil) a sixty-fourth of the users, at least 16 and at most 128: a
+  /// small data set needs the steps, a large one the speed.
+  package var batchSize: Int?
   /// `learning_rate`. Default 0.001.
   package var learningRate = 0.001
-  /// `early_stopping_step`: epochs without a better validation metric before training stops. Default 5.
-  package var patience = 5
+  /// `early_stopping_step`: epochs without a better validation metric before training stops. Default 8.
+  package var patience = 8
   /// `sample_seed`, the seed of everything random in training. Default 42.
   package var seed: UInt64 = 42
 

@@ -107,7 +107,7 @@ package struct ModelTraining {
     }
     let trainer = Trainer(
       training: training, configuration: configuration(itemCount: data.vocabulary.count),
-      options: options, kernels: kernels)
+      options: options(userCount: data.users.count), kernels: kernels)
     var validationNDCG: Double?
     let result = try trainer.run(validating: split) { state in
       validationNDCG = state.validationNDCG ?? validationNDCG
@@ -152,10 +152,10 @@ package struct ModelTraining {
     return configuration
   }
 
-  private var options: TrainingOptions {
+  private func options(userCount: Int) -> TrainingOptions {
     var options = TrainingOptions()
     options.epochs = policy.epochs
-    options.batchSize = policy.batchSize
+    options.batchSize = policy.batchSize ?? min(128, max(16, userCount / 64))
     options.learningRate = Float(policy.learningRate)
     options.dropout = Float(policy.dropout)
     options.initialDeviation = Float(policy.initializerRange)

@@ -1,3 +1,4 @@
+import Dispatch
 package import Domain
 import Ingest
 package import Logging
@@ -34,10 +35,17 @@ package final class RiffleDatabase: Sendable {
     package init() {}
   }
 
+  private struct Engines {
+    /// Those that answer.
+    var served: [String: ServedEngine] = [:]
+    /// Those that see every commit: the served ones, and those that are still folding the log.
+    var following: [String: ServedEngine] = [:]
+  }
+
   private let log: LogStore
   private let options: Options
   let logger: Logger
-  private let byName = Mutex<[String: ServedEngine]>([:])
+  private let registered = Mutex(Engines())
   private let trainer: TrainingQueue
 
   /// Opens a directory, which is made where there is none, and everything in it.
@@ -66,7 +74,7 @@ package final class RiffleDatabase: Sendable {
   }
 
   private func observe(_ batches: [CommittedBatch], _ through: LogPosition) {
-    let engines = byName.withLock { Array($0.values) }
+    let engines = registered.withLock { Array($0.following.values) }
     for engine in engines { engine.observe(batches, through) }
   }
 
@@ -114,12 +122,15 @@ package final class RiffleDatabase: Sendable {
   // MARK: engines
 
   package var engines: [ServedEngine] {
-    byName.withLock { $0.values.sorted { $0.name < $1.name } }
+    registered.withLock { $0.served.values.sorted { $0.name < $1.name } }
   }
 
   /// - Throws: `unknown_engine` with the nearest name.
   package func engine(named name: String) throws(Diagnostic) -> ServedEngine {
-    let (engine, names) = byName.withLock { ($0[name], $0[name] == nil ? $0.keys.sorted() : []) }
+    let (engine, names) = registered.withLock { engines in
+      let engine = engines.served[name]
+      return (engine, engine == nil ? engines.served.keys.sorted() : [])
+    }
     if let engine { return engine }
     let help =
       nearestName(to: name, among: names).map { "Did you mean `\($0)`?" }
@@ -138,25 +149,26 @@ package final class RiffleDatabase: Sendable {
   ) async throws -> ServedEngine {
     let configuration = try EngineConfiguration(parsing: text, origin: origin)
     let engine = try prepare(configuration, createdAt: .now())
-    let taken = byName.withLock { engines in
-      if engines[engine.name] != nil { return true }
-      engines[engine.name] = engine
+    let isTaken = registered.withLock { engines in
+      if engines.following[engine.name] != nil { return true }
+      engines.following[engine.name] = engine
       return false
     }
-    if taken {
+    if isTaken {
       throw Diagnostic(
         .conflict, code: "engine_exists", "An engine `\(engine.name)` exists already.", at: "name",
         help: "Choose another name.")
     }
     do {
-      try engine.replay(log)
+      try await outsideThePool { [log] in try engine.replay(log) }
       try await log.setEntry(
         kind: RegistryKind.engine, name: engine.name,
         json: EngineRecord(source: configuration.source, createdAt: engine.createdAt).json.text)
     } catch {
-      byName.withLock { $0[engine.name] = nil }
+      registered.withLock { $0.following[engine.name] = nil }
       throw error
     }
+    registered.withLock { $0.served[engine.name] = engine }
     logger.info("Created an engine", metadata: ["engine": "\(engine.name)"])
     if options.trains { trainer.schedule(engine) }
     return engine
@@ -212,13 +224,35 @@ package final class RiffleDatabase: Sendable {
       let record = try EngineRecord(JSON(parsing: entry.json))
       let configuration = try EngineConfiguration(parsing: record.source, origin: entry.name)
       let engine = try prepare(configuration, createdAt: record.createdAt)
-      byName.withLock { $0[engine.name] = engine }
+      registered.withLock { $0.following[engine.name] = engine }
       try engine.replay(log)
-      if try trainer.restore(engine) {
-        logger.info("Restored an engine", metadata: ["engine": "\(engine.name)"])
-      } else if options.trains {
-        logger.info("Training starts again", metadata: ["engine": "\(engine.name)"])
-        trainer.schedule(engine)
+      registered.withLock { $0.served[engine.name] = engine }
+      do {
+        if try trainer.restore(engine) {
+          logger.info("Restored an engine", metadata: ["engine": "\(engine.name)"])
+          continue
+        }
+      } catch {
+        // The rows are whole, so the model can be made again; until then the engine says what happened.
+        let message = "The stored model cannot be read: \(error)"
+        logger.error(
+          "A model is lost", metadata: ["engine": "\(engine.name)", "error": "\(error)"])
+        engine.updateStatus { status in
+          status.state = .error
+          status.error = message
+          status.note(message, component: "restore", at: .now(), level: "ERROR")
+        }
+      }
+      if options.trains { trainer.schedule(engine) }
+    }
+  }
+
+  /// Runs work that takes long or waits for the disk on a thread that is none of the shared pool's,
+  /// so that queries go on.
+  private func outsideThePool(_ body: @escaping @Sendable () throws -> Void) async throws {
+    try await withCheckedThrowingContinuation { continuation in
+      DispatchQueue.global().async {
+        continuation.resume(with: Result { try body() })
       }
     }
   }

@@ -174,9 +174,9 @@ final class TrainingQueue: Sendable {
   private func store(_ generation: StoredGeneration, of engine: ServedEngine) throws {
     var names: [JSON] = []
     for model in generation.models {
-      let weights = try artifacts.write(model.model.safetensors().bytes, suffix: "safetensors")
+      let weights = try keep(model.model.safetensors().bytes, suffix: "safetensors")
       let document = model.json(weights: weights, through: generation.through)
-      names.append(.string(try artifacts.write(document.utf8, suffix: "json")))
+      names.append(.string(try keep(document.utf8, suffix: "json")))
     }
     let entry: JSON = [
       "number": .int(Int64(generation.number)),
@@ -187,6 +187,15 @@ final class TrainingQueue: Sendable {
     try wait { [log, name = engine.name] in
       try await log.setEntry(kind: RegistryKind.generation, name: name, json: entry.text)
     }
+  }
+
+  /// Writes an artifact. A file that bears its name already but is damaged is written anew: equal
+  /// training gives equal bytes, and with them the same name.
+  private func keep(_ bytes: [UInt8], suffix: String) throws(Diagnostic) -> String {
+    let name = try artifacts.write(bytes, suffix: suffix)
+    if (try? artifacts.read(name)) != nil { return name }
+    artifacts.remove(name)
+    return try artifacts.write(bytes, suffix: suffix)
   }
 
   /// Publishes the generation that an earlier process has stored.

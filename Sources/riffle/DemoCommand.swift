@@ -38,7 +38,11 @@ struct Demo: AsyncParsableCommand {
       default: movielens == nil ? "riffle-data/demo" : "riffle-data/films", logger: logger)
     defer { database.close() }
     let (ports, portReady) = AsyncStream.makeStream(of: Int.self)
-    let http = RiffleServer(database: database, options: server.options, logger: logger) { port in
+    // What a server says while it is being stopped is of no use to the demo's reader.
+    let http = RiffleServer(
+      database: database, options: server.options,
+      logger: check ? Log.make(level: .critical) : logger
+    ) { port in
       portReady.yield(port)
       portReady.finish()
     }
@@ -167,6 +171,10 @@ struct DemoShow: @unchecked Sendable {
 
   private var feedBody: JSON { ["parameters": ["user_id": .string(world.user)]] }
 
+  private var checkedBody: JSON {
+    ["parameters": ["user_id": .string(world.user), "n": .int(Int64(world.checkedCount))]]
+  }
+
   private func explain(_ address: String) {
     let key = apiKey == nil ? "" : " -H \"x-api-key: $RIFFLE_API_KEY\""
     let feed =
@@ -199,21 +207,21 @@ struct DemoShow: @unchecked Sendable {
       if !condition { failures.append(words) }
     }
     print("")
-    let first = items(before)
-    expect(first.count == 10, "the feed holds 10 items (it holds \(first.count))")
-    expect(Set(first.map(\.id)).count == first.count, "no item stands in it twice")
+    let shown = items(before)
+    expect(shown.count == 10, "the feed holds 10 items (it holds \(shown.count))")
+    expect(Set(shown.map(\.id)).count == shown.count, "no item stands in it twice")
     expect(before["notes"] == nil, "it comes from the model, not from a fallback")
     let swiped = world.swipes.compactMap { $0["item_id"]?.string }
-    expect(swiped.count == 3, "there are three items to swipe on \(world.topic)")
+    expect(swiped.count == 3, "there are three items of \(world.topic) to swipe on")
+    let first = items(try await client.call("POST", feedPath, json: checkedBody))
     let inserted = try await client.call(
       "POST", "/v2/tables/\(world.eventTable)/insert", json: ["data": .array(world.swipes)])
     let answer = try await client.call("POST", feedPath, json: feedBody)
-    let second = items(answer)
+    let second = items(try await client.call("POST", feedPath, json: checkedBody))
     expect(
       answer["as_of"]?.int ?? 0 >= inserted["as_of"]?.int ?? .max,
       "the next answer is made from a state that holds the swipes")
-    expect(
-      answer["generation"] == before["generation"], "nothing was trained in between")
+    expect(answer["generation"] == before["generation"], "nothing was trained in between")
     let onTopic = (first.count { $0.isOnTopic }, second.count { $0.isOnTopic })
     expect(
       onTopic.1 > onTopic.0,
@@ -222,7 +230,9 @@ struct DemoShow: @unchecked Sendable {
     expect(
       Set(second.map(\.id)).isDisjoint(with: swiped),
       "the three swiped items are gone from the feed")
-    expect(second.count == 10, "the feed still holds 10 items")
+    expect(
+      second.count == world.checkedCount && items(answer).count == 10,
+      "the feed still holds as many items as it is asked for")
     print("\n\(Terminal.bold("The feed after \(world.user) \(world.swipeWords)"))")
     AnswerPrinter.print(answer)
     if !failures.isEmpty {

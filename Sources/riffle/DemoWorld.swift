@@ -19,8 +19,10 @@ struct DemoWorld {
   var topicColumn: String
   var topic: String
   var swipes: [JSON]
-  /// What the demo calls one of the swipes.
+  /// What the demo calls the swipes.
   var swipeWords: String
+  /// How many items of the feed the check looks at to see it turn.
+  var checkedCount: Int
 
   var eventTable: String { tables.last?.schema.name ?? "" }
 
@@ -76,8 +78,8 @@ extension DemoWorld {
       engineYAML: engineYAML(
         description: The.feed, events: world.eventTable.name, items: world.videoTable.name,
         columns: "title, topic, creator_id",
-        model: "{policy_type: sasrec, name: sasrec, hidden_size: 64, max_seq_length: 100, "
-          + "n_epochs: 12, early_stopping_step: 3}"),
+        model: "{policy_type: sasrec, name: sasrec, hidden_size: 64, max_seq_length: 50, "
+          + "n_epochs: 20, early_stopping_step: 3}"),
       oracle: { user, items in
         guard let number = Int(user.rawValue.dropFirst()) else { return items.map { _ in 0 } }
         let scores = world.oracleScores(forLastPositiveOf: number - 1)
@@ -88,7 +90,7 @@ extension DemoWorld {
       },
       user: world.userID(user), topicColumn: "topic", topic: topic,
       swipes: world.swipes(user: user, topic: topic),
-      swipeWords: "likes three videos about \(topic)")
+      swipeWords: "likes three videos about \(topic)", checkedCount: 10)
   }
 
   private enum The {
@@ -115,18 +117,18 @@ extension DemoWorld {
         description: The.films, events: folder.ratingTable.name, items: folder.itemTable.name,
         columns: "title, genres",
         model: "{policy_type: sasrec, name: sasrec, hidden_size: 64, max_seq_length: 200, "
-          + "n_epochs: 30, early_stopping_step: 4}"),
+          + "n_epochs: 25, early_stopping_step: 4}"),
       oracle: nil, user: String(user), topicColumn: "genres", topic: genre,
       swipes: liked.map { item in
         [
           "user_id": .string(String(user)), "item_id": .string(String(item)), "rating": 5,
           "label": 1, "created_at": .string(now),
         ]
-      }, swipeWords: "rates three films of the genre \(genre)")
+      }, swipeWords: "rates three films of the genre \(genre)", checkedCount: 50)
   }
 
-  /// A person with a middling history, a genre that is rare in it, and three well-known films of that
-  /// genre that the person has not rated.
+  /// A person with a middling history, a genre that is rare in it (at most one film in ten), and three
+  /// films of that genre that many have rated, but not this person.
   private static func likes(in folder: RatingsFolder) -> (user: Int, genre: String, items: [Int]) {
     var rated: [Int: Set<Int>] = [:]
     var popularity: [Int: Int] = [:]
@@ -149,12 +151,20 @@ extension DemoWorld {
         }
       }
     }
-    let genre = unseen.filter { $0.value.count >= 60 }.keys.min {
-      (inHistory[$0, default: 0], $0) < (inHistory[$1, default: 0], $1)
+    func known(_ genre: String) -> [Int] {
+      let films = (unseen[genre] ?? []).sorted {
+        (popularity[$0, default: 0], $1) > (popularity[$1, default: 0], $0)
+      }
+      return Array(films.prefix(3))
     }
-    guard let genre, let films = unseen[genre] else { return (user, "", []) }
-    let known = films.sorted { (popularity[$0, default: 0], $1) > (popularity[$1, default: 0], $0) }
-    return (user, genre, Array(known.prefix(3)))
+    func fame(_ genre: String) -> Int { known(genre).reduce(0) { $0 + popularity[$1, default: 0] } }
+    let rare = unseen.keys.filter {
+      inHistory[$0, default: 0] * 10 <= seen.count && (unseen[$0]?.count ?? 0) >= 60
+    }
+    guard let genre = rare.max(by: { (fame($0), $1) < (fame($1), $0) }) else {
+      return (user, "", [])
+    }
+    return (user, genre, known(genre))
   }
 }
 
