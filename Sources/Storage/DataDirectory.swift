@@ -64,7 +64,12 @@ package final class DataDirectory: Sendable {
   /// Gives up the lock. The directory must not be used any more; a second call does nothing.
   package func release() {
     lock.withLock { descriptor in
-      if let descriptor { Foundation.close(descriptor) }
+      if let descriptor {
+        // Unlocked by name: a child process that is just being started holds a copy of the descriptor
+        // until it becomes another program, and would keep the lock that long.
+        flock(descriptor, LOCK_UN)
+        Foundation.close(descriptor)
+      }
       descriptor = nil
     }
   }
