@@ -17,6 +17,7 @@ package final class ServedEngine: Sendable {
   private let statusBox = Mutex(EngineStatus())
   private let popularity = PopularityCache()
   private let queries = QueryEngine()
+  private let preparedQueries = Mutex<[String: PreparedQuery]>([:])
 
   /// The fold and what it has not seen yet. While the log is replayed, new commits wait.
   private struct Follower {
@@ -112,11 +113,28 @@ package final class ServedEngine: Sendable {
     let source = EngineSource(
       engine: name, embeddings: configuration.embeddings, state: state, generation: generation,
       now: now, popularity: popularity)
-    let result = try queries.run(
-      QueryRequest(text: call.text, parameters: call.parameters), on: source)
+    let result =
+      if let query = prepared(call.text) {
+        try queries.run(query, parameters: call.parameters, on: source)
+      } else {
+        // Run as text, a faulty query has all its problems named, those of its names among them.
+        try queries.run(QueryRequest(text: call.text, parameters: call.parameters), on: source)
+      }
     return EngineAnswer(
       engine: name, result: result, asOf: state.through, generation: generation, now: now,
       duration: clock.now - start)
+  }
+
+  /// The parsed query of a text, kept for the next call; nil where it has problems.
+  private func prepared(_ text: String) -> PreparedQuery? {
+    if let kept = preparedQueries.withLock({ $0[text] }) { return kept }
+    guard let query = try? PreparedQuery(text) else { return nil }
+    preparedQueries.withLock { queries in
+      // Texts with values written into them would fill the memory; those with parameters come back.
+      if queries.count >= 256 { queries.removeAll(keepingCapacity: true) }
+      queries[text] = query
+    }
+    return query
   }
 
   /// - Throws: `unknown_query` with the nearest name.
