@@ -43,6 +43,70 @@ static void gemm_exp(long m, long n, long k, const float *a, long lda, const flo
   }
 }
 
+static void bf16_rows(long m, long k, const float *x, long ldx, uint32_t *out, long stride) {
+  for (long i = 0; i < m; i++)
+    for (long p = 0; p < k; p += 2)
+      out[i * stride + p / 2] =
+          rk_bf16(x[i * ldx + p]) | (p + 1 < k ? rk_bf16(x[i * ldx + p + 1]) << 16 : 0);
+}
+
+static void bf16_row_pairs(long k, long n, const float *x, long ldx, uint32_t *out, long stride) {
+  for (long p = 0; p < k; p += 2)
+    for (long j = 0; j < n; j++)
+      out[p / 2 * stride + j] =
+          rk_bf16(x[p * ldx + j]) | (p + 1 < k ? rk_bf16(x[(p + 1) * ldx + j]) << 16 : 0);
+}
+
+static size_t bf16_packed(long n, long k) { return (size_t)(n * ((k + 1) / 2)); }
+
+static void bf16_pack(int transposed, long n, long k, const float *b, long ldb, uint32_t *packed) {
+  for (long p = 0; p < k; p += 2)
+    for (long j = 0; j < n; j++) {
+      float x = transposed ? b[j * ldb + p] : b[p * ldb + j];
+      float y = p + 1 == k ? 0 : transposed ? b[j * ldb + p + 1] : b[(p + 1) * ldb + j];
+      packed[p / 2 * n + j] = rk_bf16(x) | rk_bf16(y) << 16;
+    }
+}
+
+static void bf16_gemm(long m, long n, long pairs, float alpha, const uint32_t *a, long row_stride,
+                      long column_stride, const uint32_t *packed, int accumulate, float *c,
+                      long ldc) {
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) {
+      double sum = 0;
+      for (long p = 0; p < pairs; p++) {
+        uint32_t x = a[i * row_stride + p * column_stride], y = packed[p * n + j];
+        sum += (double)rk_from_bf16(x & 0xffff) * rk_from_bf16(y & 0xffff);
+        sum += (double)rk_from_bf16(x >> 16) * rk_from_bf16(y >> 16);
+      }
+      c[i * ldc + j] = (float)(alpha * sum + (accumulate ? c[i * ldc + j] : 0));
+    }
+}
+
+static void bf16_gemm_exp(long m, long n, long pairs, const uint32_t *a, long lda,
+                          const uint32_t *packed, uint32_t *rows, long row_stride,
+                          uint32_t *row_pairs, long pair_stride, float *row_sums) {
+  for (long i = 0; i < m; i++) {
+    double sum = 0;
+    for (long j = 0; j < n; j++) {
+      double s = 0;
+      for (long p = 0; p < pairs; p++) {
+        uint32_t x = a[i * lda + p], y = packed[p * n + j];
+        s += (double)rk_from_bf16(x & 0xffff) * rk_from_bf16(y & 0xffff);
+        s += (double)rk_from_bf16(x >> 16) * rk_from_bf16(y >> 16);
+      }
+      float e = expf((float)s);
+      sum += e;
+      uint32_t half = rk_bf16(e);
+      uint32_t *r = rows + i * row_stride + j / 2;
+      *r = j % 2 ? (*r & 0xffff) | half << 16 : half;
+      uint32_t *t = row_pairs + i / 2 * pair_stride + j;
+      *t = i % 2 ? (*t & 0xffff) | half << 16 : half;
+    }
+    row_sums[i] = (float)sum;
+  }
+}
+
 static void exp_rows(long m, long n, float *c, long ldc, float *row_max, float *row_sums) {
   for (long i = 0; i < m; i++) {
     float *row = c + i * ldc, max = -INFINITY;
@@ -298,6 +362,13 @@ const rk_table rk_reference = {
     .gemm = gemm,
     .gemm_scratch = gemm_scratch,
     .gemm_exp = gemm_exp,
+    .native_bf16 = 0,
+    .bf16_rows = bf16_rows,
+    .bf16_row_pairs = bf16_row_pairs,
+    .bf16_packed = bf16_packed,
+    .bf16_pack = bf16_pack,
+    .bf16_gemm = bf16_gemm,
+    .bf16_gemm_exp = bf16_gemm_exp,
     .exp_rows = exp_rows,
     .count_at_least = count_at_least,
     .dot = dot,

@@ -353,6 +353,202 @@ static void gemm_exp(long m, long n, long k, const float *a, long lda, const flo
   }
 }
 
+// ---- matrix products of bfloat16 -----------------------------------------------------------------
+
+// Rows of a register tile: even, because results are stored in pairs of rows.
+enum { MB = MR / 2 * 2 };
+
+typedef uint32_t vuu __attribute__((vector_size(4 * VL), aligned(4)));
+INLINE vu load_u(const uint32_t *p) { return *(const vuu *)p; }
+INLINE void store_u(uint32_t *p, vu x) { *(vuu *)p = x; }
+
+// acc + a.even * b.even + a.odd * b.odd
+#if defined(RK_NATIVE_BF16)
+INLINE vf dot_pairs(vf acc, uint32_t a, vu b) {
+  return (vf)_mm512_dpbf16_ps((__m512)acc, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)b);
+}
+// x in the lower halves, y in the upper ones
+INLINE vu to_pairs(vf x, vf y) {
+  __m256i lower = (__m256i)_mm512_cvtneps_pbh((__m512)x), upper = (__m256i)_mm512_cvtneps_pbh((__m512)y);
+  return (vu)_mm512_or_si512(_mm512_cvtepu16_epi32(lower),
+                             _mm512_slli_epi32(_mm512_cvtepu16_epi32(upper), 16));
+}
+#else
+INLINE vf dot_pairs(vf acc, uint32_t a, vu b) {
+  acc += splat(rk_from_bf16(a & 0xffff)) * (vf)(b << 16);
+  return acc + splat(rk_from_bf16(a >> 16)) * (vf)(b & 0xffff0000u);
+}
+INLINE vu round_bf16(vf x) {
+  vu u = (vu)x, rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  vu nan = (vu)((vi)((u & 0x7fffffff) > 0x7f800000u));
+  return (rounded & ~nan) | (((u >> 16) | 0x40) & nan);
+}
+INLINE vu to_pairs(vf x, vf y) { return round_bf16(x) | round_bf16(y) << 16; }
+#endif
+
+static void bf16_rows(long m, long k, const float *x, long ldx, uint32_t *out, long stride) {
+  for (long i = 0; i < m; i++) {
+    const float *row = x + i * ldx;
+    uint32_t *to = out + i * stride;
+    long p = 0;
+#if defined(RK_NATIVE_BF16)
+    for (; p + 32 <= k; p += 32)
+      store_u(to + p / 2, (vu)_mm512_cvtne2ps_pbh((__m512)load(row + p + 16), (__m512)load(row + p)));
+#endif
+    for (; p + 2 <= k; p += 2) to[p / 2] = rk_bf16(row[p]) | rk_bf16(row[p + 1]) << 16;
+    if (p < k) to[p / 2] = rk_bf16(row[p]);
+  }
+}
+
+static void bf16_row_pairs(long k, long n, const float *x, long ldx, uint32_t *out, long stride) {
+  for (long p = 0; p < k; p += 2) {
+    const float *even = x + p * ldx, *odd = even + ldx;
+    uint32_t *to = out + p / 2 * stride;
+    long j = 0;
+    for (; j + VL <= n; j += VL)
+      store_u(to + j, to_pairs(load(even + j), p + 1 < k ? load(odd + j) : splat(0)));
+    for (; j < n; j++) to[j] = rk_bf16(even[j]) | (p + 1 < k ? rk_bf16(odd[j]) << 16 : 0);
+  }
+}
+
+static size_t bf16_packed(long n, long k) { return (size_t)((n + NR - 1) / NR * NR * ((k + 1) / 2)); }
+
+static void bf16_pack(int transposed, long n, long k, const float *b, long ldb, uint32_t *packed) {
+  long pairs = (k + 1) / 2;
+  for (long j = 0; j < n; j += NR, packed += pairs * NR) {
+    long w = n - j < NR ? n - j : NR;
+    if (w < NR) memset(packed, 0, (size_t)(pairs * NR) * 4);
+    if (!transposed) {
+      bf16_row_pairs(k, w, b + j, ldb, packed, NR);
+    } else {
+      for (long q = 0; q < w; q++) {
+        const float *row = b + (j + q) * ldb;
+        for (long p = 0; p < k; p += 2)
+          packed[p / 2 * NR + q] = rk_bf16(row[p]) | (p + 1 < k ? rk_bf16(row[p + 1]) << 16 : 0);
+      }
+    }
+  }
+}
+
+INLINE void bf16_tile(long pairs, const uint32_t *a, long row_stride, long column_stride,
+                      const uint32_t *b, vf acc[MB][2], long m) {
+  UNROLL for (int i = 0; i < MB; i++) acc[i][0] = acc[i][1] = (vf){0};
+  if (m == MB) {
+    for (long p = 0; p < pairs; p++, a += column_stride, b += NR) {
+      vu b0 = load_u(b), b1 = load_u(b + VL);
+      UNROLL for (int i = 0; i < MB; i++) {
+        acc[i][0] = dot_pairs(acc[i][0], a[i * row_stride], b0);
+        acc[i][1] = dot_pairs(acc[i][1], a[i * row_stride], b1);
+      }
+    }
+  } else {
+    long at[MB];
+    UNROLL for (int i = 0; i < MB; i++) at[i] = (i < m ? i : m - 1) * row_stride;
+    for (long p = 0; p < pairs; p++, a += column_stride, b += NR) {
+      vu b0 = load_u(b), b1 = load_u(b + VL);
+      UNROLL for (int i = 0; i < MB; i++) {
+        acc[i][0] = dot_pairs(acc[i][0], a[at[i]], b0);
+        acc[i][1] = dot_pairs(acc[i][1], a[at[i]], b1);
+      }
+    }
+  }
+}
+
+INLINE void bf16_store(vf acc[MB][2], float alpha, int accumulate, float *c, long ldc, long m,
+                       long n) {
+  if (m == MB && n == NR) {
+    UNROLL for (int i = 0; i < MB; i++) {
+      float *o = c + i * ldc;
+      vf x = acc[i][0] * splat(alpha), y = acc[i][1] * splat(alpha);
+      if (accumulate) {
+        x += load(o);
+        y += load(o + VL);
+      }
+      store(o, x);
+      store(o + VL, y);
+    }
+    return;
+  }
+  float buffer[MB * NR];
+  UNROLL for (int i = 0; i < MB; i++) {
+    store(buffer + i * NR, acc[i][0] * splat(alpha));
+    store(buffer + i * NR + VL, acc[i][1] * splat(alpha));
+  }
+  for (long i = 0; i < m; i++) {
+    float *o = c + i * ldc;
+    const float *x = buffer + i * NR;
+    if (accumulate)
+      for (long j = 0; j < n; j++) o[j] += x[j];
+    else
+      memcpy(o, x, (size_t)n * 4);
+  }
+}
+
+static void bf16_gemm(long m, long n, long pairs, float alpha, const uint32_t *a, long row_stride,
+                      long column_stride, const uint32_t *packed, int accumulate, float *c,
+                      long ldc) {
+  for (long i = 0; i < m; i += MB) {
+    long h = m - i < MB ? m - i : MB;
+    for (long j = 0; j < n; j += NR) {
+      vf acc[MB][2];
+      if (column_stride == 1)
+        bf16_tile(pairs, a + i * row_stride, row_stride, 1, packed + j * pairs, acc, h);
+      else
+        bf16_tile(pairs, a + i * row_stride, 1, column_stride, packed + j * pairs, acc, h);
+      bf16_store(acc, alpha, accumulate, c + i * ldc + j, ldc, h, n - j < NR ? n - j : NR);
+    }
+  }
+}
+
+static void bf16_gemm_exp(long m, long n, long pairs, const uint32_t *a, long lda,
+                          const uint32_t *packed, uint32_t *rows, long row_stride,
+                          uint32_t *row_pairs, long pair_stride, float *row_sums) {
+  for (long i = 0; i < m; i += MB) {
+    long h = m - i < MB ? m - i : MB;
+    vf sums[MB];
+    UNROLL for (int r = 0; r < MB; r++) sums[r] = (vf){0};
+    for (long j = 0; j < n; j += NR) {
+      vf acc[MB][2];
+      bf16_tile(pairs, a + i * lda, lda, 1, packed + j * pairs, acc, h);
+      long w = n - j < NR ? n - j : NR;
+      UNROLL for (int r = 0; r < MB; r++) {
+        acc[r][0] = exp_bounded_v(acc[r][0]);
+        acc[r][1] = exp_bounded_v(acc[r][1]);
+      }
+      if (h == MB && w == NR) {
+        UNROLL for (int r = 0; r < MB; r++) {
+          sums[r] += acc[r][0] + acc[r][1];
+#if defined(RK_NATIVE_BF16)
+          store_u(rows + (i + r) * row_stride + j / 2,
+                  (vu)_mm512_cvtne2ps_pbh((__m512)acc[r][1], (__m512)acc[r][0]));
+#else
+          float buffer[NR];
+          store(buffer, acc[r][0]);
+          store(buffer + VL, acc[r][1]);
+          bf16_rows(1, NR, buffer, NR, rows + (i + r) * row_stride + j / 2, NR);
+#endif
+        }
+        UNROLL for (int r = 0; r < MB; r += 2) {
+          uint32_t *to = row_pairs + (i + r) / 2 * pair_stride + j;
+          store_u(to, to_pairs(acc[r][0], acc[r + 1][0]));
+          store_u(to + VL, to_pairs(acc[r][1], acc[r + 1][1]));
+        }
+      } else {
+        float buffer[MB * NR];
+        UNROLL for (int r = 0; r < MB; r++) {
+          store(buffer + r * NR, acc[r][0]);
+          store(buffer + r * NR + VL, acc[r][1]);
+        }
+        for (long r = 0; r < h; r++)
+          for (long q = 0; q < w; q++) sums[r][0] += buffer[r * NR + q];
+        bf16_rows(h, w, buffer, NR, rows + i * row_stride + j / 2, row_stride);
+        bf16_row_pairs(h, w, buffer, NR, row_pairs + i / 2 * pair_stride + j, pair_stride);
+      }
+    }
+    for (long r = 0; r < h; r++) row_sums[i + r] = sum_of(sums[r]);
+  }
+}
+
 // ---- rows --------------------------------------------------------------------------------------
 
 static float dot(const float *a, const float *b, long n) {
@@ -758,6 +954,17 @@ const rk_table RK_TABLE = {
     .gemm = gemm,
     .gemm_scratch = gemm_scratch,
     .gemm_exp = gemm_exp,
+#if defined(RK_NATIVE_BF16)
+    .native_bf16 = 1,
+#else
+    .native_bf16 = 0,
+#endif
+    .bf16_rows = bf16_rows,
+    .bf16_row_pairs = bf16_row_pairs,
+    .bf16_packed = bf16_packed,
+    .bf16_pack = bf16_pack,
+    .bf16_gemm = bf16_gemm,
+    .bf16_gemm_exp = bf16_gemm_exp,
     .exp_rows = exp_rows,
     .count_at_least = count_at_least,
     .dot = dot,

@@ -11,7 +11,7 @@ package struct Kernels: Sendable {
 
   private init(_ table: UnsafePointer<rk_table>) { self.table = table }
 
-  /// The version of that name (`reference`, `portable`, `avx2`, `avx512`), or nil where this
+  /// The version of that name (`reference`, `portable`, `avx2`, `avx512`, `avx512bf16`), or nil where this
   /// processor or build cannot run it.
   package init?(named name: String) {
     guard let table = rk_select(name) else { return nil }
@@ -20,7 +20,7 @@ package struct Kernels: Sendable {
 
   /// The names of all versions that can run here, slowest first.
   package static var available: [String] {
-    ["reference", "portable", "avx2", "avx512"].filter { Kernels(named: $0) != nil }
+    ["reference", "portable", "avx2", "avx512", "avx512bf16"].filter { Kernels(named: $0) != nil }
   }
 
   /// The version for an environment: the one that `RIFFLE_KERNELS` names, else the fastest.
@@ -122,6 +122,72 @@ extension Kernels {
     rowSums: UnsafeMutablePointer<Float>
   ) {
     table.pointee.gemm_exp(m, n, k, a, rowStride, packed, c, stride, rowSums)
+  }
+}
+
+// MARK: - Matrix products of bfloat16
+
+/// Two bfloat16 numbers, neighbours along the dimension that a product adds over; the even one in the
+/// lower half. A bfloat16 is the upper half of a float, rounded to nearest even.
+package typealias BFloat16Pair = UInt32
+
+extension Kernels {
+  /// Whether the processor multiplies bfloat16 pairs itself. Elsewhere the same is computed with
+  /// floats, no faster than in single precision.
+  package var hasNativeBFloat16: Bool { table.pointee.native_bf16 != 0 }
+
+  /// `out[i * stride + p / 2]` gets elements `p` and `p + 1` of row `i` of x (`m × k`).
+  package func roundRows(
+    rows m: Int, columns k: Int, _ x: UnsafePointer<Float>, xStride: Int,
+    into out: UnsafeMutablePointer<BFloat16Pair>, stride: Int
+  ) {
+    table.pointee.bf16_rows(m, k, x, xStride, out, stride)
+  }
+
+  /// `out[p / 2 * stride + j]` gets elements `j` of rows `p` and `p + 1` of x (`k × n`).
+  package func roundRowPairs(
+    rows k: Int, columns n: Int, _ x: UnsafePointer<Float>, xStride: Int,
+    into out: UnsafeMutablePointer<BFloat16Pair>, stride: Int
+  ) {
+    table.pointee.bf16_row_pairs(k, n, x, xStride, out, stride)
+  }
+
+  /// Pairs that a packed `k × n` matrix takes.
+  package func packedPairCount(columns n: Int, depth k: Int) -> Int {
+    table.pointee.bf16_packed(n, k)
+  }
+
+  /// Rounds and packs B (`k × n`, or `n × k` where `transposed`).
+  package func packPairs(
+    _ b: UnsafePointer<Float>, stride: Int, transposed: Bool, columns n: Int, depth k: Int,
+    into packed: UnsafeMutablePointer<BFloat16Pair>
+  ) {
+    table.pointee.bf16_pack(transposed ? 1 : 0, n, k, b, stride, packed)
+  }
+
+  /// C (`m × n`) `= alpha · A · B`, or `+=`, in bfloat16 with sums in float.
+  ///
+  /// Pair `(i, p)` of A stands at `a[i * rowStride + p * columnStride]`; one of the strides is 1.
+  package func multiplyPairs(
+    rows m: Int, columns n: Int, pairs: Int, alpha: Float = 1, _ a: UnsafePointer<BFloat16Pair>,
+    rowStride: Int, columnStride: Int = 1, _ packed: UnsafePointer<BFloat16Pair>,
+    accumulate: Bool = false, into c: UnsafeMutablePointer<Float>, stride: Int
+  ) {
+    table.pointee.bf16_gemm(
+      m, n, pairs, alpha, a, rowStride, columnStride, packed, accumulate ? 1 : 0, c, stride)
+  }
+
+  /// `exp(A · B)` in bfloat16, by rows and by pairs of rows, with each row's sum before rounding.
+  ///
+  /// Every product must lie within ±60.
+  package func multiplyPairsExp(
+    rows m: Int, columns n: Int, pairs: Int, _ a: UnsafePointer<BFloat16Pair>, rowStride: Int,
+    _ packed: UnsafePointer<BFloat16Pair>, intoRows: UnsafeMutablePointer<BFloat16Pair>,
+    stride: Int, intoRowPairs: UnsafeMutablePointer<BFloat16Pair>, pairStride: Int,
+    rowSums: UnsafeMutablePointer<Float>
+  ) {
+    table.pointee.bf16_gemm_exp(
+      m, n, pairs, a, rowStride, packed, intoRows, stride, intoRowPairs, pairStride, rowSums)
   }
 }
 

@@ -12,6 +12,7 @@ extension TransformerPass {
   package func encodeLast(
     _ batch: PackedBatch, _ weights: PackedWeights
   ) -> UnsafeMutablePointer<Float> {
+    precondition(weights.precision == .float32, "histories are encoded in single precision")
     let t = batch.tokenCount
     let d = shape.width
     let f = shape.innerWidth
@@ -43,21 +44,24 @@ extension TransformerPass {
     ) {
       let block = layout.blocks[i]
       kernels.multiplyPacked(
-        rows: rows, columns: d, depth: d, attended, rowStride: d, weights.forward(.out, block: i),
+        rows: rows, columns: d, depth: d, attended, rowStride: d,
+        weights.layer(.out, block: i, .forward),
         into: product, stride: d)
       kernels.biasDropoutAdd(
         rows: rows, columns: d, product, bias: weights.parameter(block.outBias), residual: x, .none,
         into: x)
       norm(weights, block.norm2Gamma, block.norm2Beta, rows, x, normed, mean, inverse)
       kernels.multiplyPacked(
-        rows: rows, columns: f, depth: d, normed, rowStride: d, weights.forward(.up, block: i),
+        rows: rows, columns: f, depth: d, normed, rowStride: d,
+        weights.layer(.up, block: i, .forward),
         into: inner, stride: f)
       let activated = inner + rows * f
       kernels.biasActivation(
         rows: rows, columns: f, shape.activation, inner, bias: weights.parameter(block.upBias),
         .none, into: activated)
       kernels.multiplyPacked(
-        rows: rows, columns: d, depth: f, activated, rowStride: f, weights.forward(.down, block: i),
+        rows: rows, columns: d, depth: f, activated, rowStride: f,
+        weights.layer(.down, block: i, .forward),
         into: product, stride: d)
       kernels.biasDropoutAdd(
         rows: rows, columns: d, product, bias: weights.parameter(block.downBias), residual: x,
@@ -68,7 +72,8 @@ extension TransformerPass {
       let block = layout.blocks[i]
       norm(weights, block.norm1Gamma, block.norm1Beta, t, x, normed, mean, inverse)
       kernels.multiplyPacked(
-        rows: t, columns: 3 * d, depth: d, normed, rowStride: d, weights.forward(.qkv, block: i),
+        rows: t, columns: 3 * d, depth: d, normed, rowStride: d,
+        weights.layer(.qkv, block: i, .forward),
         into: inner, stride: 3 * d)
       kernels.addBias(rows: t, columns: 3 * d, weights.parameter(block.qkvBias), to: inner)
       guard i == shape.blocks - 1 else {

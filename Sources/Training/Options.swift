@@ -1,3 +1,5 @@
+package import Neural
+
 /// How a model is trained.
 package struct TrainingOptions: Hashable, Sendable {
   package enum Schedule: String, Hashable, Sendable, CaseIterable {
@@ -30,6 +32,9 @@ package struct TrainingOptions: Hashable, Sendable {
   package var validateEvery = 1
   /// Stops after the epoch in which this many seconds of training have passed; nil for no limit.
   package var secondsAtMost: Double?
+  /// What the matrix products multiply; parameters, sums and the optimiser stay in floats. Nil is
+  /// bfloat16 where the processor multiplies it in hardware, else float32.
+  package var precision: Precision?
   /// Tokens that one thread passes through the model at a time: bounds memory, keeps activations in
   /// cache, changes nothing else but the order of additions.
   package var tokensPerPass = 1000

@@ -32,6 +32,8 @@ package final class Trainer {
   private let sequences: [[Int32]]
   private let parameters: Buffer
   private let weights: PackedWeights
+  /// The weights in single precision, for validation; packed when it comes.
+  private let exactWeights: PackedWeights
   private let first: Buffer
   private let second: Buffer
   private let pool: WorkerPool
@@ -73,7 +75,12 @@ package final class Trainer {
     generator = SplitMix64(seed: options.seed)
     parameters = Buffer(count: layout.count)
     layout.initialise(parameters, deviation: options.initialDeviation, using: &generator)
-    weights = PackedWeights(layout, parameters: parameters, kernels: kernels)
+    let precision = options.precision ?? (kernels.hasNativeBFloat16 ? .bfloat16 : .float32)
+    weights = PackedWeights(
+      layout, parameters: parameters, kernels: kernels, precision: precision)
+    exactWeights =
+      precision == .float32
+      ? weights : PackedWeights(layout, parameters: parameters, kernels: kernels)
     first = Buffer(count: layout.count)
     second = Buffer(count: layout.count)
     pool = WorkerPool(count: options.threads, niceness: options.niceness)
@@ -82,6 +89,9 @@ package final class Trainer {
   }
 
   deinit { pool.shutDown() }
+
+  /// What the matrix products multiply.
+  package var precision: Precision { weights.precision }
 
   package var stepsPerEpoch: Int {
     (sequences.count + options.batchSize - 1) / options.batchSize
@@ -199,7 +209,9 @@ package final class Trainer {
 
   /// The ranks of the users' right items under the present weights, all items ranked.
   package func judge(_ split: LeaveOneOut, _ stage: LeaveOneOut.Stage) -> RankingResult {
-    rankings(split, stage, weights: weights, layout: layout, kernels: kernels, pool: pool)
+    exactWeights.update()
+    return rankings(
+      split, stage, weights: exactWeights, layout: layout, kernels: kernels, pool: pool)
   }
 
   /// A copy of the present weights as a model.

@@ -83,6 +83,72 @@ import Testing
   }
 
   @Test(arguments: versions)
+  func `products of bfloat16`(version: String) throws {
+    let (plain, fast) = try Self.pair(version)
+    var source = Source(state: 11)
+    for m in [1, 2, 11, 12, 13, 25, 40] {
+      for n in [1, 8, 31, 32, 33, 64, 70] {
+        for k in [1, 2, 3, 64, 65] {
+          let pairs = (k + 1) / 2
+          let x = source.array(m * k + 4)
+          let b = source.array(n * k + 4)
+          func run(_ kernels: Kernels) -> [[Float]] {
+            var rows = [BFloat16Pair](repeating: 7, count: m * pairs + 1)
+            var columns = [BFloat16Pair](repeating: 7, count: pairs * m + 1)
+            var packed = [BFloat16Pair](
+              repeating: 7, count: kernels.packedPairCount(columns: n, depth: k) + 1)
+            var c = [Float](repeating: 0.5, count: m * (n + 2))
+            var other = c
+            kernels.roundRows(rows: m, columns: k, x, xStride: k, into: &rows, stride: pairs)
+            kernels.packPairs(
+              b, stride: k, transposed: true, columns: n, depth: k, into: &packed)
+            kernels.multiplyPairs(
+              rows: m, columns: n, pairs: pairs, alpha: 0.5, rows, rowStride: pairs, packed,
+              accumulate: true, into: &c, stride: n + 2)
+            kernels.packPairs(
+              b, stride: n, transposed: false, columns: n, depth: k, into: &packed)
+            kernels.roundRowPairs(
+              rows: k, columns: m, x, xStride: m, into: &columns, stride: m)
+            kernels.multiplyPairs(
+              rows: m, columns: n, pairs: pairs, columns, rowStride: 1, columnStride: m, packed,
+              into: &other, stride: n + 2)
+            return [c, other]
+          }
+          for (expected, found) in zip(run(plain), run(fast)) {
+            #expect(Self.close(expected, found, within: 1e-5), "\(m)x\(n)x\(k)")
+          }
+          func runExp(_ kernels: Kernels) -> [[Float]] {
+            var rows = [BFloat16Pair](repeating: 0, count: m * pairs + 1)
+            var packed = [BFloat16Pair](
+              repeating: 0, count: kernels.packedPairCount(columns: n, depth: k) + 1)
+            let width = (n + 1) / 2
+            var byRows = [BFloat16Pair](repeating: 0, count: m * width)
+            var byPairs = [BFloat16Pair](repeating: 0, count: (m + 1) / 2 * n)
+            var sums = [Float](repeating: 0, count: m)
+            kernels.roundRows(rows: m, columns: k, x, xStride: k, into: &rows, stride: pairs)
+            kernels.packPairs(
+              b, stride: k, transposed: true, columns: n, depth: k, into: &packed)
+            kernels.multiplyPairsExp(
+              rows: m, columns: n, pairs: pairs, rows, rowStride: pairs, packed,
+              intoRows: &byRows, stride: width, intoRowPairs: &byPairs, pairStride: n,
+              rowSums: &sums)
+            func halves(_ pairs: [BFloat16Pair]) -> [Float] {
+              pairs.flatMap {
+                [Float(bitPattern: $0 << 16), Float(bitPattern: $0 & 0xFFFF_0000)]
+              }
+            }
+            return [halves(byRows), halves(byPairs), sums]
+          }
+          for (expected, found) in zip(runExp(plain), runExp(fast)) {
+            // A float between two bfloat16 may round to either, 2^-7 apart.
+            #expect(Self.close(expected, found, within: 8e-3), "exp \(m)x\(n)x\(k)")
+          }
+        }
+      }
+    }
+  }
+
+  @Test(arguments: versions)
   func `exponentials of products and of rows`(version: String) throws {
     let (plain, fast) = try Self.pair(version)
     var source = Source(state: 2)

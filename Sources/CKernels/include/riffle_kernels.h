@@ -1,8 +1,8 @@
 // The arithmetic of Riffle: free functions over buffers, in several versions that do the same.
 //
 // `reference` is written plainly and is what the others are tested against; `portable` uses clang's
-// vector types at 128 bits (SSE2, NEON); `avx2` and `avx512` are the same source at 256 and 512
-// bits. One table of function pointers is picked at start by what the processor can do.
+// vector types at 128 bits (SSE2, NEON); `avx2`, `avx512` and `avx512bf16` are the same source
+// at 256 and 512 bits, the last with bfloat16 products in hardware. One table of function pointers is picked at start by what the processor can do.
 //
 // Matrices are row-major. No function allocates; `scratch` is the caller's, of the stated size.
 #pragma once
@@ -45,6 +45,31 @@ typedef struct {
   // knows that every product is within +-60.
   void (*gemm_exp)(long m, long n, long k, const float *a, long lda, const float *packed, float *c,
                    long ldc, float *row_sums);
+
+  // ---- matrix products of bfloat16, added up in float -------------------------------------------
+  // A bfloat16 is the upper half of a float, rounded to nearest even. Operands hold pairs along k in
+  // 32 bits, the even one in the lower half; an odd k is filled up with zero.
+  //
+  // 1 where the processor multiplies pairs itself; elsewhere the same is done with floats.
+  int native_bf16;
+  // Rows: out[i * stride + p / 2] holds elements p and p + 1 of row i (m x k).
+  void (*bf16_rows)(long m, long k, const float *x, long ldx, uint32_t *out, long stride);
+  // Pairs of rows: out[p / 2 * stride + j] holds elements j of rows p and p + 1 (k x n).
+  void (*bf16_row_pairs)(long k, long n, const float *x, long ldx, uint32_t *out, long stride);
+  // Pairs that a packed k x n matrix takes, and the packing (n x k where `transposed`).
+  size_t (*bf16_packed)(long n, long k);
+  void (*bf16_pack)(int transposed, long n, long k, const float *b, long ldb, uint32_t *packed);
+  // C (m x n) = alpha * A * B, or +=. Pair (i, p) of A is at a[i * row_stride + p * column_stride];
+  // pairs = (k + 1) / 2.
+  void (*bf16_gemm)(long m, long n, long pairs, float alpha, const uint32_t *a, long row_stride,
+                    long column_stride, const uint32_t *packed, int accumulate, float *c, long ldc);
+  // exp(A * B) with its row sums (of the floats, before rounding), written in bfloat16 twice: by
+  // rows (`rows`, stride in pairs, for products that add over columns) and by pairs of rows
+  // (`row_pairs`, for products that add over rows). An odd last row is paired with zeros, columns
+  // past n up to the stride of `rows` must not matter to the caller.
+  void (*bf16_gemm_exp)(long m, long n, long pairs, const uint32_t *a, long lda,
+                        const uint32_t *packed, uint32_t *rows, long row_stride,
+                        uint32_t *row_pairs, long pair_stride, float *row_sums);
 
   // ---- rows ------------------------------------------------------------------------------------
   // Row-wise c[i][j] = exp(c[i][j] - max of row i); row_max and row_sums get the maximum and sum.
@@ -119,7 +144,7 @@ typedef struct {
                 float *scores, int32_t *ids);
 } rk_table;
 
-// The table by name ("reference", "portable", "avx2", "avx512"), or NULL where this processor or
+// The table by name ("reference", "portable", "avx2", "avx512", "avx512bf16"), or NULL where this processor or
 // build has no such version. A null name picks the fastest that the processor can run.
 const rk_table *rk_select(const char *name);
 
