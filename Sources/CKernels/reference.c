@@ -118,6 +118,18 @@ static void exp_rows(long m, long n, float *c, long ldc, float *row_max, float *
   }
 }
 
+static void logistic_rows(long m, long n, float *c, long ldc, float *row_losses) {
+  for (long i = 0; i < m; i++) {
+    double loss = 0;
+    for (long j = 0; j < n; j++) {
+      double s = c[i * ldc + j];
+      loss += (s > 0 ? s : 0) + log1p(exp(-fabs(s)));
+      c[i * ldc + j] = (float)(1 / (1 + exp(-s)));
+    }
+    row_losses[i] = (float)loss;
+  }
+}
+
 static long count_at_least(const float *row, long n, float threshold) {
   long count = 0;
   for (long j = 0; j < n; j++) count += row[j] >= threshold;
@@ -370,6 +382,7 @@ const rk_table rk_reference = {
     .bf16_gemm = bf16_gemm,
     .bf16_gemm_exp = bf16_gemm_exp,
     .exp_rows = exp_rows,
+    .logistic_rows = logistic_rows,
     .count_at_least = count_at_least,
     .dot = dot,
     .axpy = axpy,

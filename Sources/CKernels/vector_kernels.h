@@ -587,6 +587,40 @@ static void exp_rows(long m, long n, float *c, long ldc, float *row_max, float *
   }
 }
 
+// log(1 + x) for x in 0...1, by the series of atanh: log(1 + x) = 2 atanh(x / (2 + x)), whose
+// argument is at most 1/3.
+INLINE vf log1p_v(vf x) {
+  vf z = x / (x + splat(2.0f)), w = z * z;
+  vf p = splat(1.0f / 13);
+  p = p * w + splat(1.0f / 11);
+  p = p * w + splat(1.0f / 9);
+  p = p * w + splat(1.0f / 7);
+  p = p * w + splat(1.0f / 5);
+  p = p * w + splat(1.0f / 3);
+  p = p * w + splat(1.0f);
+  return splat(2.0f) * z * p;
+}
+
+static void logistic_rows(long m, long n, float *c, long ldc, float *row_losses) {
+  for (long i = 0; i < m; i++) {
+    float *row = c + i * ldc;
+    vf losses = {0};
+    float rest = 0;
+    FOR_VECTORS(n) {
+      vf s = get(row, i_, n);
+      vf e = exp_v(-(vf)((vi)s & 0x7fffffff));
+      vf loss = max_f(s, splat(0)) + log1p_v(e);
+      vf upper = splat(1.0f) / (splat(1.0f) + e);
+      put(row, i_, n, select_f(s >= splat(0), upper, e * upper));
+      if (i_ + VL <= n)
+        losses += loss;
+      else
+        for (long q = 0; q < n - i_; q++) rest += loss[q];
+    }
+    row_losses[i] = sum_of(losses) + rest;
+  }
+}
+
 static long count_at_least(const float *row, long n, float threshold) {
   vi counts = {0};
   long i = 0, count = 0;
@@ -966,6 +1000,7 @@ const rk_table RK_TABLE = {
     .bf16_gemm = bf16_gemm,
     .bf16_gemm_exp = bf16_gemm_exp,
     .exp_rows = exp_rows,
+    .logistic_rows = logistic_rows,
     .count_at_least = count_at_least,
     .dot = dot,
     .axpy = axpy,

@@ -202,6 +202,14 @@ extension Kernels {
     table.pointee.exp_rows(m, n, c, stride, rowMax, rowSums)
   }
 
+  /// `c[i][j] = σ(c[i][j])` in place, with each row's sum of `log(1 + exp(c[i][j]))` of before.
+  package func logisticRows(
+    rows m: Int, columns n: Int, _ c: UnsafeMutablePointer<Float>, stride: Int,
+    rowLosses: UnsafeMutablePointer<Float>
+  ) {
+    table.pointee.logistic_rows(m, n, c, stride, rowLosses)
+  }
+
   /// The number of elements that are at least the threshold.
   package func count(
     _ row: UnsafePointer<Float>, count n: Int, atLeast threshold: Float

@@ -5,7 +5,9 @@
 /// A block of memory for floats, aligned to 64 bytes, filled with zeros at first.
 ///
 /// Unchecked Sendable: the owner decides who writes when, as for any array in training. An owner that
-/// shares one between threads either only reads it or gives each thread its own part.
+/// shares one between threads either only reads it or gives each thread its own part. The pointer is
+/// good as long as the buffer lives: keep the buffer in a variable, never write
+/// `Buffer(count: n).pointer`.
 package final class Buffer: @unchecked Sendable {
   package let pointer: UnsafeMutablePointer<Float>
   package let count: Int

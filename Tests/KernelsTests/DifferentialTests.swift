@@ -206,6 +206,11 @@ import Testing
           collect(1) { $0[0] = Float(kernels.sumOfSquares(x, count: count)) }
           collect(count) { kernels.add(0.3, times: x, to: $0, count: count) }
           collect(count) { kernels.scaleRows(rows: m, columns: n, by: factors, x, into: $0) }
+          var logistic = x.map { $0 * 40 }
+          collect(m) {
+            kernels.logisticRows(rows: m, columns: n, &logistic, stride: n, rowLosses: $0)
+          }
+          out.append(logistic)
           collect(n) { kernels.addColumnSums(rows: m, columns: n, x, to: $0) }
           collect(count) { kernels.addBias(rows: m, columns: n, gains, to: $0) }
           collect(count) {

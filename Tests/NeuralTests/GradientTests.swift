@@ -185,3 +185,94 @@ import Testing
     #expect(batch.longest == 3)
   }
 }
+
+@Suite struct `Losses over drawn items` {
+  static let shape = TransformerShape(
+    itemCount: 15, width: 6, heads: 1, blocks: 1, innerWidth: 6, maximumLength: 6)
+
+  static let objectives: [SampledObjective] = [
+    .softmax, .binary(calibration: 0), .binary(calibration: 0.75), .pairwise,
+  ]
+
+  struct Setting {
+    let layout = TransformerLayout(shape)
+    let parameters: Buffer
+    let hidden: Buffer
+    let batch: PackedBatch
+    let kernels: Kernels
+
+    init() throws {
+      kernels = try #require(Kernels(environment: [:]))
+      var generator = SplitMix64(seed: 6)
+      parameters = Buffer(count: layout.count)
+      layout.initialise(parameters, deviation: 0.7, using: &generator)
+      var batch = PackedBatch()
+      for length in [3, 6, 2] {
+        batch.append(
+          training: (0..<length).map { _ in Int32(Int.random(in: 0..<15, using: &generator)) },
+          maximumLength: 6)
+      }
+      self.batch = batch
+      hidden = Buffer((0..<batch.tokenCount * 6).map { _ in generator.normal() })
+    }
+
+    func run(
+      _ objective: SampledObjective, _ sharing: NegativeSharing, corrected: Bool,
+      negatives: Int = 7
+    ) -> (loss: Double, dhidden: Buffer, gradients: Buffer, touched: [Int32]) {
+      let weights = (0..<15).map { 1 + Double($0) }
+      let loss = SampledLoss(
+        layout, objective: objective, negatives: negatives, sharing: sharing,
+        sampler: corrected ? NegativeSampler(weights: weights) : NegativeSampler(uniformOver: 15),
+        corrected: corrected, kernels: kernels)
+      let dhidden = Buffer(count: hidden.count)
+      let gradients = Buffer(count: layout.count)
+      var touched: [Int32] = []
+      var generator = SplitMix64(seed: 99)
+      let value = loss.lossAndGradients(
+        hidden: hidden.pointer, batch, weight: 1, parameters: parameters,
+        dhidden: dhidden.pointer, into: gradients, touched: &touched, using: &generator)
+      return (value, dhidden, gradients, touched)
+    }
+  }
+
+  @Test(arguments: objectives, NegativeSharing.allCases)
+  func `have gradients that agree with finite differences`(
+    objective: SampledObjective, sharing: NegativeSharing
+  ) throws {
+    let setting = try Setting()
+    for corrected in [false, true] {
+      let result = setting.run(objective, sharing, corrected: corrected)
+      func check(_ buffer: Buffer, _ range: Range<Int>, _ exact: Buffer, _ name: String) {
+        for i in range {
+          let kept = buffer.pointer[i]
+          buffer.pointer[i] = kept + 0.01
+          let above = setting.run(objective, sharing, corrected: corrected).loss
+          buffer.pointer[i] = kept - 0.01
+          let below = setting.run(objective, sharing, corrected: corrected).loss
+          buffer.pointer[i] = kept
+          let numeric = (above - below) / 0.02
+          #expect(abs(numeric - Double(exact.pointer[i])) < 0.01, "\(name)[\(i)]")
+        }
+      }
+      check(setting.hidden, 0..<setting.hidden.count, result.dhidden, "hidden")
+      check(setting.parameters, 0..<15 * 6, result.gradients, "items")
+      for item in 0..<15 where !result.touched.contains(Int32(item)) {
+        #expect((0..<6).allSatisfy { result.gradients.pointer[item * 6 + $0] == 0 })
+      }
+    }
+  }
+
+  @Test func `sampled softmax with correction nears the full softmax as more is drawn`() throws {
+    let setting = try Setting()
+    let weights = PackedWeights(
+      setting.layout, parameters: setting.parameters, kernels: setting.kernels)
+    let dhidden = Buffer(count: setting.hidden.count)
+    let full = CatalogueSoftmax(setting.layout, kernels: setting.kernels).lossAndGradients(
+      hidden: setting.hidden.pointer, targets: setting.batch.targets, weight: 1, weights,
+      dhidden: dhidden.pointer, into: Buffer(count: setting.layout.count))
+    withExtendedLifetime(dhidden) {}
+    let sampled = setting.run(.softmax, .pass, corrected: true, negatives: 20_000).loss
+    #expect(abs(sampled - full) < 0.03 * full, "\(sampled) and \(full)")
+  }
+}

@@ -74,6 +74,9 @@ typedef struct {
   // ---- rows ------------------------------------------------------------------------------------
   // Row-wise c[i][j] = exp(c[i][j] - max of row i); row_max and row_sums get the maximum and sum.
   void (*exp_rows)(long m, long n, float *c, long ldc, float *row_max, float *row_sums);
+  // In place c[i][j] = 1 / (1 + exp(-c[i][j])), and row_losses[i] = the sum of log(1 + exp(c[i][j]))
+  // of what stood there before.
+  void (*logistic_rows)(long m, long n, float *c, long ldc, float *row_losses);
   // The number of elements of a row that are >= threshold.
   long (*count_at_least)(const float *row, long n, float threshold);
   float (*dot)(const float *a, const float *b, long n);
