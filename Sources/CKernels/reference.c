@@ -146,6 +146,10 @@ static void axpy(long n, float alpha, const float *x, float *y) {
   for (long i = 0; i < n; i++) y[i] += alpha * x[i];
 }
 
+static void blend(long n, float share, const float *x, float *y) {
+  for (long i = 0; i < n; i++) y[i] += share * (x[i] - y[i]);
+}
+
 static void scale_rows(long m, long n, const float *factors, const float *x, float *out) {
   for (long i = 0; i < m; i++)
     for (long j = 0; j < n; j++) out[i * n + j] = factors[i] * x[i * n + j];
@@ -386,6 +390,7 @@ const rk_table rk_reference = {
     .count_at_least = count_at_least,
     .dot = dot,
     .axpy = axpy,
+    .blend = blend,
     .scale_rows = scale_rows,
     .column_sums = column_sums,
     .add_bias = add_bias,

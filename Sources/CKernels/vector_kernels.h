@@ -634,6 +634,13 @@ static void axpy(long n, float alpha, const float *x, float *y) {
   FOR_VECTORS(n) put(y, i_, n, get(y, i_, n) + splat(alpha) * get(x, i_, n));
 }
 
+static void blend(long n, float share, const float *x, float *y) {
+  FOR_VECTORS(n) {
+    vf old = get(y, i_, n);
+    put(y, i_, n, old + splat(share) * (get(x, i_, n) - old));
+  }
+}
+
 static void scale_rows(long m, long n, const float *factors, const float *x, float *out) {
   for (long i = 0; i < m; i++) {
     const float *from = x + i * n;
@@ -1004,6 +1011,7 @@ const rk_table RK_TABLE = {
     .count_at_least = count_at_least,
     .dot = dot,
     .axpy = axpy,
+    .blend = blend,
     .scale_rows = scale_rows,
     .column_sums = column_sums,
     .add_bias = add_bias,

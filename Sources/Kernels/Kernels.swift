@@ -228,6 +228,13 @@ extension Kernels {
     table.pointee.axpy(n, alpha, x, y)
   }
 
+  /// `y += share · (x − y)`
+  package func blend(
+    count n: Int, _ share: Float, of x: UnsafePointer<Float>, into y: UnsafeMutablePointer<Float>
+  ) {
+    table.pointee.blend(n, share, x, y)
+  }
+
   /// Row `i` of `out` is `factors[i]` times row `i` of `x`.
   package func scaleRows(
     rows m: Int, columns n: Int, by factors: UnsafePointer<Float>, _ x: UnsafePointer<Float>,

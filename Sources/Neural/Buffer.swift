@@ -73,7 +73,8 @@ package final class Arena {
 
 /// A small, fast, seeded source of random numbers: SplitMix64 (Steele, Lea & Flood, OOPSLA 2014).
 package struct SplitMix64: RandomNumberGenerator, Sendable {
-  private var state: UInt64
+  /// Everything that the numbers to come depend on.
+  package private(set) var state: UInt64
   package init(seed: UInt64) { state = seed }
   package mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15

@@ -15,6 +15,8 @@ package final class PackedWeights: @unchecked Sendable {
   let layout: TransformerLayout
   package let parameters: Buffer
   package let precision: Precision
+  /// Whether the item table is packed too, which only a loss over the whole catalogue needs.
+  package let includesItems: Bool
   private let kernels: Kernels
   /// Floats, or pairs of bfloat16 in the same 32 bits.
   private let packed: Buffer
@@ -27,7 +29,7 @@ package final class PackedWeights: @unchecked Sendable {
 
   package init(
     _ layout: TransformerLayout, parameters: Buffer, kernels: Kernels,
-    precision: Precision = .float32
+    precision: Precision = .float32, includingItems: Bool = true
   ) {
     precondition(parameters.count == layout.count, "parameters of another shape")
     self.shape = layout.shape
@@ -35,6 +37,7 @@ package final class PackedWeights: @unchecked Sendable {
     self.parameters = parameters
     self.kernels = kernels
     self.precision = precision
+    includesItems = includingItems
     let d = shape.width
     let f = shape.innerWidth
     var plan: [(source: Int, stride: Int, transposed: Bool, columns: Int, depth: Int)] = []
@@ -48,8 +51,10 @@ package final class PackedWeights: @unchecked Sendable {
       linear(block.upWeight, inputs: d, outputs: f)
       linear(block.downWeight, inputs: f, outputs: d)
     }
-    plan.append((layout.items, d, true, shape.itemCount, d))
-    plan.append((layout.items, d, false, d, shape.itemCount))
+    if includingItems {
+      plan.append((layout.items, d, true, shape.itemCount, d))
+      plan.append((layout.items, d, false, d, shape.itemCount))
+    }
     self.plan = plan
     var total = 0
     for entry in plan {
@@ -67,7 +72,7 @@ package final class PackedWeights: @unchecked Sendable {
   /// Packs the parameters again after they changed. No pass may be running.
   package func update() {
     for i in plan.indices { pack(i) }
-    measureItems()
+    if includesItems { measureItems() }
   }
 
   private func pack(_ i: Int) {
@@ -105,11 +110,13 @@ package final class PackedWeights: @unchecked Sendable {
   }
   /// The item table as `[d, N]`, for scores.
   package var itemsForScores: UnsafeMutablePointer<Float> {
-    packed.pointer + places[shape.blocks * 8]
+    precondition(includesItems, "the item table was not packed")
+    return packed.pointer + places[shape.blocks * 8]
   }
   /// The item table as `[N, d]`, for gradients of hidden states.
   var itemsForGradients: UnsafeMutablePointer<Float> {
-    packed.pointer + places[shape.blocks * 8 + 1]
+    precondition(includesItems, "the item table was not packed")
+    return packed.pointer + places[shape.blocks * 8 + 1]
   }
 
   /// A parameter's place in memory.

@@ -57,7 +57,8 @@ package struct NegativeSampler: Sendable {
   /// One item.
   func draw(using generator: inout SplitMix64) -> Int32 {
     guard let total = cumulative.last else {
-      return Int32(truncatingIfNeeded: generator.next().multipliedFullWidth(by: UInt64(itemCount)).high)
+      return Int32(
+        truncatingIfNeeded: generator.next().multipliedFullWidth(by: UInt64(itemCount)).high)
     }
     let point = Double(generator.next() >> 11) / 9_007_199_254_740_992 * total
     var low = 0
@@ -173,7 +174,8 @@ package final class SampledLoss {
         for j in 0..<negatives where drawn[j] == target { row[j] = -1e9 }
       }
       loss += derivatives(
-        rows: rows, scores: scores, positives: positives, sums: sums, maxima: maxima, weight: weight)
+        rows: rows, scores: scores, positives: positives, sums: sums, maxima: maxima, weight: weight
+      )
       kernels.multiply(
         rows: rows, columns: d, depth: negatives, scores, rowStride: negatives, vectors, bStride: d,
         into: dh, stride: d, scratch: scratch)

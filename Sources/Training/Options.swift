@@ -4,10 +4,22 @@ package import Neural
 package struct TrainingOptions: Hashable, Sendable {
   package enum Schedule: String, Hashable, Sendable, CaseIterable {
     case constant
-    /// Falls to a tenth of the rate along half a cosine.
+    /// Falls to a fiftieth of the rate along half a cosine.
     case cosine
+    /// Falls to a fiftieth of the rate along a line.
+    case linear
   }
 
+  /// What a position's right item is compared with.
+  package enum Loss: Hashable, Sendable {
+    /// The whole catalogue.
+    case softmax
+    /// Drawn items.
+    case sampled(
+      SampledObjective, negatives: Int, sharing: NegativeSharing, popularity: Double = 0)
+  }
+
+  package var loss = Loss.softmax
   /// Passes over the data at most.
   package var epochs = 60
   /// Users in one step of the optimiser.
@@ -19,6 +31,14 @@ package struct TrainingOptions: Hashable, Sendable {
   package var beta1: Float = 0.9
   package var beta2: Float = 0.98
   package var weightDecay: Float = 0
+  /// Gradients whose norm over all parameters is above this are scaled down to it; nil never.
+  package var gradientNormAtMost: Float?
+  /// The decay of an exponential moving average of the weights (Polyak & Juditsky 1992), which is
+  /// then what is validated and kept; nil keeps the weights themselves.
+  package var averaging: Float?
+  /// The chance that a user whose events do not fit into one window contributes a window that ends at
+  /// a random earlier event instead of the newest one.
+  package var olderWindows: Float = 0
   package var dropout: Float = 0.2
   /// The standard deviation of fresh weights.
   package var initialDeviation: Float = 0.02

@@ -16,7 +16,8 @@ guard let mode = arguments.first, ["speed", "train", "kernels"].contains(mode) e
   print(
     "usage: train-bench speed|train|kernels --data FILE.tsv[.gz] [--threads 1] [--d 64] [--heads 2] [--mult 4]"
       + " [--act gelu] [--maxlen 200] [--dropout 0.2] [--batch 128] [--lr 0.001] [--steps 20]"
-      + " [--epochs 60] [--patience 10] [--seed 1] [--item-min 0] [--pass 1000] [--kernels NAME] [--precision float32|bfloat16]"
+      + " [--epochs 60] [--patience 10] [--seed 1] [--item-min 0] [--pass 1000] [--loss ce|ss|gbce|bce|bpr] [--negatives 256]"
+      + " [--sharing pass|sequence] [--popularity 0] [--older 0] [--ema 0.999] [--clip 1] [--kernels NAME] [--precision float32|bfloat16]"
   )
   exit(2)
 }
@@ -100,6 +101,23 @@ options.schedule = TrainingOptions.Schedule(rawValue: option("schedule", "consta
 options.warmUpSteps = Int(number("warmup", 0))
 options.weightDecay = Float(number("wd", 0))
 options.dropout = Float(number("dropout", 0.2))
+options.olderWindows = Float(number("older", 0))
+options.averaging = option("ema", "") == "" ? nil : Float(number("ema", 0.999))
+options.gradientNormAtMost = option("clip", "") == "" ? nil : Float(number("clip", 1))
+let negatives = Int(number("negatives", 256))
+let sharing = NegativeSharing(rawValue: option("sharing", "pass")) ?? .pass
+switch option("loss", "ce") {
+case "ss":
+  options.loss = .sampled(
+    .softmax, negatives: negatives, sharing: sharing, popularity: number("popularity", 0))
+case "gbce":
+  options.loss = .sampled(
+    .binary(calibration: Float(number("t", 0.75))), negatives: negatives, sharing: sharing)
+case "bce":
+  options.loss = .sampled(.binary(calibration: 0), negatives: negatives, sharing: sharing)
+case "bpr": options.loss = .sampled(.pairwise, negatives: negatives, sharing: sharing)
+default: break
+}
 options.precision = Precision(rawValue: option("precision", ""))
 options.seed = UInt64(number("seed", 1))
 options.threads = Int(number("threads", 1))

@@ -82,6 +82,8 @@ typedef struct {
   float (*dot)(const float *a, const float *b, long n);
   // y += alpha * x
   void (*axpy)(long n, float alpha, const float *x, float *y);
+  // y += share * (x - y)
+  void (*blend)(long n, float share, const float *x, float *y);
   // Row i of `out` = factors[i] * row i of `x`, rows of n.
   void (*scale_rows)(long m, long n, const float *factors, const float *x, float *out);
   // sums[j] += the sum of column j of x (m x n)
