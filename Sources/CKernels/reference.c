@@ -33,6 +33,58 @@ static void gemm_packed(long m, long n, long k, float alpha, const float *a, lon
   gemm(m, n, k, alpha, a, row_stride, column_stride, packed, n, accumulate, c, ldc, 0);
 }
 
+static float keep(long i, rk_dropout d) {
+  return d.threshold ? rk_keep((uint32_t)i, d.seed, d.threshold, d.scale) : 1.0f;
+}
+
+static double phi(double x) { return 0.5 * erfc(-x * 0.70710678118654752440); }
+
+static double activate(int activation, double x, double *slope) {
+  double s;
+  switch (activation) {
+    case rk_gelu:
+      *slope = phi(x) + x * 0.39894228040143267794 * exp(-0.5 * x * x);
+      return x * phi(x);
+    case rk_silu:
+      s = 1 / (1 + exp(-x));
+      *slope = s * (1 + x * (1 - s));
+      return x * s;
+    default:
+      *slope = x > 0;
+      return x > 0 ? x : 0;
+  }
+}
+
+static void finish(long m, long n, const rk_epilogue *e, float *c, long ldc, const float *products) {
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) {
+      double x = products[i * n + j] + e->bias[j], slope;
+      float kept = keep(i * e->columns + j, e->dropout);
+      if (e->kind == rk_bias_dropout_add) {
+        x = e->residual[i * ldc + j] + x * kept;
+      } else if (e->kind == rk_bias_activation) {
+        x = activate(e->activation, x, &slope) * kept;
+        if (e->slopes) e->slopes[i * ldc + j] = (float)(slope * kept);
+      }
+      c[i * ldc + j] = (float)x;
+    }
+}
+
+static void gemm_epilogue(long m, long n, long k, const float *a, long lda, const float *packed,
+                          const rk_epilogue *epilogue, float *c, long ldc) {
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) {
+      float product;
+      gemm(1, 1, k, 1, a + i * lda, lda, 1, packed + j, n, 0, &product, 1, 0);
+      rk_epilogue one = *epilogue;
+      one.bias += j;
+      if (one.residual) one.residual += i * ldc + j;
+      if (one.slopes) one.slopes += i * ldc + j;
+      one.dropout.seed += (uint32_t)(i * one.columns + j);
+      finish(1, 1, &one, c + i * ldc + j, ldc, &product);
+    }
+}
+
 static void gemm_exp(long m, long n, long k, const float *a, long lda, const float *packed,
                      float *c, long ldc, float *row_sums) {
   gemm(m, n, k, 1, a, lda, 1, packed, n, 0, c, ldc, 0);
@@ -80,6 +132,28 @@ static void bf16_gemm(long m, long n, long pairs, float alpha, const uint32_t *a
         sum += (double)rk_from_bf16(x >> 16) * rk_from_bf16(y >> 16);
       }
       c[i * ldc + j] = (float)(alpha * sum + (accumulate ? c[i * ldc + j] : 0));
+    }
+}
+
+static void bf16_gemm_epilogue(long m, long n, long pairs, const uint32_t *a, long lda,
+                               const uint32_t *packed, const rk_epilogue *epilogue, float *c,
+                               long ldc) {
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) {
+      float product = 0;
+      double sum = 0;
+      for (long p = 0; p < pairs; p++) {
+        uint32_t x = a[i * lda + p], y = packed[p * n + j];
+        sum += (double)rk_from_bf16(x & 0xffff) * rk_from_bf16(y & 0xffff);
+        sum += (double)rk_from_bf16(x >> 16) * rk_from_bf16(y >> 16);
+      }
+      product = (float)sum;
+      rk_epilogue one = *epilogue;
+      one.bias += j;
+      if (one.residual) one.residual += i * ldc + j;
+      if (one.slopes) one.slopes += i * ldc + j;
+      one.dropout.seed += (uint32_t)(i * one.columns + j);
+      finish(1, 1, &one, c + i * ldc + j, ldc, &product);
     }
 }
 
@@ -160,11 +234,6 @@ static void column_sums(long m, long n, const float *x, float *sums) {
     for (long j = 0; j < n; j++) sums[j] += x[i * n + j];
 }
 
-static void add_bias(long m, long n, const float *bias, float *x) {
-  for (long i = 0; i < m; i++)
-    for (long j = 0; j < n; j++) x[i * n + j] += bias[j];
-}
-
 static void layer_norm(long m, long n, float epsilon, const float *x, const float *gamma,
                        const float *beta, float *y, float *mean, float *inverse_deviation) {
   for (long i = 0; i < m; i++) {
@@ -204,26 +273,32 @@ static void layer_norm_backward(long m, long n, const float *dy, const float *x,
   }
 }
 
-static float keep(long i, rk_dropout d) {
-  return d.threshold ? rk_keep((uint32_t)i, d.seed, d.threshold, d.scale) : 1.0f;
+static void rms_norm(long m, long n, float epsilon, const float *x, const float *gamma, float *y,
+                     float *inverse) {
+  for (long i = 0; i < m; i++) {
+    double squares = 0;
+    for (long j = 0; j < n; j++) squares += (double)x[i * n + j] * x[i * n + j];
+    double r = 1 / sqrt(squares / (double)n + epsilon);
+    for (long j = 0; j < n; j++) y[i * n + j] = (float)(x[i * n + j] * r * gamma[j]);
+    inverse[i] = (float)r;
+  }
 }
 
-static void bias_dropout_add(long m, long n, const float *x, const float *bias,
-                             const float *residual, rk_dropout dropout, float *out) {
-  for (long i = 0; i < m * n; i++)
-    out[i] = residual[i] + (x[i] + bias[i % n]) * keep(i, dropout);
-}
-
-static double phi(double x) { return 0.5 * erfc(-x * 0.70710678118654752440); }
-
-static void bias_activation(long m, long n, int activation, const float *u, const float *bias,
-                            rk_dropout dropout, float *out, float *slopes) {
-  for (long i = 0; i < m * n; i++) {
-    double x = u[i] + bias[i % n], kept = keep(i, dropout);
-    double cumulative = activation == rk_gelu ? phi(x) : x > 0;
-    double bend = activation == rk_gelu ? x * 0.39894228040143267794 * exp(-0.5 * x * x) : 0;
-    out[i] = (float)(x * cumulative * kept);
-    if (slopes) slopes[i] = (float)((cumulative + bend) * kept);
+static void rms_norm_backward(long m, long n, const float *dy, const float *x, const float *gamma,
+                              const float *inverse, int accumulate, float *dx, float *dgamma) {
+  for (long i = 0; i < m; i++) {
+    double c = 0;
+    for (long j = 0; j < n; j++) {
+      double h = x[i * n + j] * inverse[i];
+      c += dy[i * n + j] * gamma[j] * h;
+      dgamma[j] += (float)(dy[i * n + j] * h);
+    }
+    c /= (double)n;
+    for (long j = 0; j < n; j++) {
+      double h = x[i * n + j] * inverse[i];
+      float v = (float)(inverse[i] * (dy[i * n + j] * gamma[j] - h * c));
+      dx[i * n + j] = accumulate ? dx[i * n + j] + v : v;
+    }
   }
 }
 
@@ -375,6 +450,7 @@ const rk_table rk_reference = {
     .packed_floats = packed_floats,
     .pack = pack,
     .gemm_packed = gemm_packed,
+    .gemm_epilogue = gemm_epilogue,
     .gemm = gemm,
     .gemm_scratch = gemm_scratch,
     .gemm_exp = gemm_exp,
@@ -384,6 +460,7 @@ const rk_table rk_reference = {
     .bf16_packed = bf16_packed,
     .bf16_pack = bf16_pack,
     .bf16_gemm = bf16_gemm,
+    .bf16_gemm_epilogue = bf16_gemm_epilogue,
     .bf16_gemm_exp = bf16_gemm_exp,
     .exp_rows = exp_rows,
     .logistic_rows = logistic_rows,
@@ -393,11 +470,10 @@ const rk_table rk_reference = {
     .blend = blend,
     .scale_rows = scale_rows,
     .column_sums = column_sums,
-    .add_bias = add_bias,
     .layer_norm = layer_norm,
     .layer_norm_backward = layer_norm_backward,
-    .bias_dropout_add = bias_dropout_add,
-    .bias_activation = bias_activation,
+    .rms_norm = rms_norm,
+    .rms_norm_backward = rms_norm_backward,
     .multiply = multiply,
     .apply_dropout = apply_dropout,
     .embed = embed,

@@ -178,12 +178,9 @@ static void pack(int transposed, long n, long k, const float *b, long ldb, float
 
 enum { store_product, add_product, exp_product };
 
-// One register tile. m <= MR rows, n <= NR columns; short tiles repeat the last row and go through
-// a buffer.
-INLINE void tile(long k, const float *a, long row_stride, long column_stride, const float *b,
-                 long ldb, float *c, long ldc, long m, long n, int mode, float alpha,
-                 vf *row_sums) {
-  vf acc[MR][2];
+// The products of one register tile. Short tiles (m < MR rows) repeat the last row.
+INLINE void product_tile(long k, const float *a, long row_stride, long column_stride,
+                         const float *b, long ldb, long m, vf acc[MR][2]) {
   UNROLL for (int i = 0; i < MR; i++) acc[i][0] = acc[i][1] = (vf){0};
   if (m == MR) {
     for (long p = 0; p < k; p++) {
@@ -210,6 +207,14 @@ INLINE void tile(long k, const float *a, long row_stride, long column_stride, co
       b += ldb;
     }
   }
+}
+
+// One register tile of m <= MR rows and n <= NR columns, stored; short ones go through a buffer.
+INLINE void tile(long k, const float *a, long row_stride, long column_stride, const float *b,
+                 long ldb, float *c, long ldc, long m, long n, int mode, float alpha,
+                 vf *row_sums) {
+  vf acc[MR][2];
+  product_tile(k, a, row_stride, column_stride, b, ldb, m, acc);
   if (m == MR && n == NR) {
     UNROLL for (int i = 0; i < MR; i++) {
       float *o = c + i * ldc;
@@ -337,6 +342,80 @@ static void gemm(long m, long n, long k, float alpha, const float *a, long row_s
       panel_call(m, w, depth, alpha, a + p * column_stride, row_stride, column_stride, from, stride,
                  accumulate || p > 0, c + j, ldc);
     }
+  }
+}
+
+// What an epilogue makes of a vector of products that starts at a row and column; `left` columns
+// remain. `c` is where the result goes.
+INLINE void finish(const rk_epilogue *e, int kind, vf x, long row, long column, long left, float *c,
+                   long offset) {
+  x += get(e->bias + column, 0, left);
+  if (kind == rk_bias_dropout_add) {
+    if (e->dropout.threshold) x *= keep_v(row * e->columns + column, e->dropout);
+    x += get(e->residual + offset, 0, left);
+  } else if (kind == rk_bias_activation) {
+    vf y, slope;
+    if (e->activation == rk_gelu) {
+      vf cumulative, density;
+      normal_v(x, &cumulative, &density);
+      y = x * cumulative;
+      slope = cumulative + x * splat(0.39894228f) * density;
+    } else if (e->activation == rk_silu) {
+      vf s = splat(1.0f) / (splat(1.0f) + exp_v(-x));
+      y = x * s;
+      slope = s * (splat(1.0f) + x * (splat(1.0f) - s));
+    } else {
+      y = max_f(x, splat(0));
+      slope = select_f(x > splat(0), splat(1), splat(0));
+    }
+    if (e->dropout.threshold) {
+      vf kept = keep_v(row * e->columns + column, e->dropout);
+      y *= kept;
+      slope *= kept;
+    }
+    if (e->slopes) put(e->slopes + offset, 0, left, slope);
+    x = y;
+  }
+  put(c + offset, 0, left, x);
+}
+
+// Finishes a register tile of m rows and n columns at (row, column).
+INLINE void finish_tile(const rk_epilogue *e, int kind, vf acc[][2], long rows, long m, long n,
+                        long row, long column, float *c, long ldc) {
+  if (m == rows && n == NR) {
+    for (int i = 0; i < rows; i++) {
+      finish(e, kind, acc[i][0], row + i, column, VL, c, (row + i) * ldc + column);
+      finish(e, kind, acc[i][1], row + i, column + VL, VL, c, (row + i) * ldc + column + VL);
+    }
+  } else {
+    for (long i = 0; i < m; i++)
+      for (int h = 0; h < 2 && h * VL < n; h++)
+        finish(e, kind, acc[i][h], row + i, column + h * VL, n - h * VL < VL ? n - h * VL : VL, c,
+               (row + i) * ldc + column + h * VL);
+  }
+}
+
+INLINE void gemm_finished(long m, long n, long k, const float *a, long lda, const float *packed,
+                          const rk_epilogue *e, int kind, float *c, long ldc) {
+  for (long j = 0; j < n; j += NR)
+    for (long i = 0; i < m; i += MR) {
+      vf acc[MR][2];
+      long h = m - i < MR ? m - i : MR;
+      product_tile(k, a + i * lda, lda, 1, packed + j * k, NR, h, acc);
+      finish_tile(e, kind, acc, MR, h, n - j < NR ? n - j : NR, i, j, c, ldc);
+    }
+}
+
+static void gemm_epilogue(long m, long n, long k, const float *a, long lda, const float *packed,
+                          const rk_epilogue *epilogue, float *c, long ldc) {
+  switch (epilogue->kind) {
+    case rk_add_bias:
+      gemm_finished(m, n, k, a, lda, packed, epilogue, rk_add_bias, c, ldc);
+      break;
+    case rk_bias_dropout_add:
+      gemm_finished(m, n, k, a, lda, packed, epilogue, rk_bias_dropout_add, c, ldc);
+      break;
+    default: gemm_finished(m, n, k, a, lda, packed, epilogue, rk_bias_activation, c, ldc);
   }
 }
 
@@ -500,6 +579,32 @@ static void bf16_gemm(long m, long n, long pairs, float alpha, const uint32_t *a
   }
 }
 
+INLINE void bf16_gemm_finished(long m, long n, long pairs, const uint32_t *a, long lda,
+                               const uint32_t *packed, const rk_epilogue *e, int kind, float *c,
+                               long ldc) {
+  for (long j = 0; j < n; j += NR)
+    for (long i = 0; i < m; i += MB) {
+      vf acc[MB][2];
+      long h = m - i < MB ? m - i : MB;
+      bf16_tile(pairs, a + i * lda, lda, 1, packed + j * pairs, acc, h);
+      finish_tile(e, kind, acc, MB, h, n - j < NR ? n - j : NR, i, j, c, ldc);
+    }
+}
+
+static void bf16_gemm_epilogue(long m, long n, long pairs, const uint32_t *a, long lda,
+                               const uint32_t *packed, const rk_epilogue *epilogue, float *c,
+                               long ldc) {
+  switch (epilogue->kind) {
+    case rk_add_bias:
+      bf16_gemm_finished(m, n, pairs, a, lda, packed, epilogue, rk_add_bias, c, ldc);
+      break;
+    case rk_bias_dropout_add:
+      bf16_gemm_finished(m, n, pairs, a, lda, packed, epilogue, rk_bias_dropout_add, c, ldc);
+      break;
+    default: bf16_gemm_finished(m, n, pairs, a, lda, packed, epilogue, rk_bias_activation, c, ldc);
+  }
+}
+
 static void bf16_gemm_exp(long m, long n, long pairs, const uint32_t *a, long lda,
                           const uint32_t *packed, uint32_t *rows, long row_stride,
                           uint32_t *row_pairs, long pair_stride, float *row_sums) {
@@ -660,13 +765,6 @@ static void column_sums(long m, long n, const float *x, float *sums) {
   }
 }
 
-static void add_bias(long m, long n, const float *bias, float *x) {
-  for (long r = 0; r < m; r++) {
-    float *row = x + r * n;
-    FOR_VECTORS(n) put(row, i_, n, get(row, i_, n) + get(bias, i_, n));
-  }
-}
-
 // ---- layers ------------------------------------------------------------------------------------
 
 static void layer_norm(long m, long n, float epsilon, const float *x, const float *gamma,
@@ -720,42 +818,31 @@ static void layer_norm_backward(long m, long n, const float *dy, const float *x,
   }
 }
 
-static void bias_dropout_add(long m, long n, const float *x, const float *bias,
-                             const float *residual, rk_dropout dropout, float *out) {
+static void rms_norm(long m, long n, float epsilon, const float *x, const float *gamma, float *y,
+                     float *inverse) {
   for (long r = 0; r < m; r++) {
-    const float *row = x + r * n, *from = residual + r * n;
-    float *to = out + r * n;
-    FOR_VECTORS(n) {
-      vf v = get(row, i_, n) + get(bias, i_, n);
-      if (dropout.threshold) v *= keep_v(r * n + i_, dropout);
-      put(to, i_, n, get(from, i_, n) + v);
-    }
+    const float *row = x + r * n;
+    float *out = y + r * n, i = 1.0f / sqrtf(dot(row, row, n) / (float)n + epsilon);
+    FOR_VECTORS(n) put(out, i_, n, get(row, i_, n) * splat(i) * get(gamma, i_, n));
+    inverse[r] = i;
   }
 }
 
-static void bias_activation(long m, long n, int activation, const float *u, const float *bias,
-                            rk_dropout dropout, float *out, float *slopes) {
+static void rms_norm_backward(long m, long n, const float *dy, const float *x, const float *gamma,
+                              const float *inverse, int accumulate, float *dx, float *dgamma) {
   for (long r = 0; r < m; r++) {
-    const float *row = u + r * n;
-    float *to = out + r * n;
+    const float *row = x + r * n, *e = dy + r * n;
+    float *out = dx + r * n;
+    vf i = splat(inverse[r]), c = {0};
     FOR_VECTORS(n) {
-      vf x = get(row, i_, n) + get(bias, i_, n), y, slope;
-      if (activation == rk_gelu) {
-        vf cumulative, density;
-        normal_v(x, &cumulative, &density);
-        y = x * cumulative;
-        slope = cumulative + x * splat(0.39894228f) * density;
-      } else {
-        y = max_f(x, splat(0));
-        slope = select_f(x > splat(0), splat(1), splat(0));
-      }
-      if (dropout.threshold) {
-        vf kept = keep_v(r * n + i_, dropout);
-        y *= kept;
-        slope *= kept;
-      }
-      put(to, i_, n, y);
-      if (slopes) put(slopes + r * n, i_, n, slope);
+      vf d = get(e, i_, n), h = get(row, i_, n) * i;
+      c += d * get(gamma, i_, n) * h;
+      put(dgamma, i_, n, get(dgamma, i_, n) + d * h);
+    }
+    vf mean = splat(sum_of(c) / (float)n);
+    FOR_VECTORS(n) {
+      vf v = i * (get(e, i_, n) * get(gamma, i_, n) - get(row, i_, n) * i * mean);
+      put(out, i_, n, accumulate ? get(out, i_, n) + v : v);
     }
   }
 }
@@ -992,6 +1079,7 @@ const rk_table RK_TABLE = {
     .packed_floats = packed_floats,
     .pack = pack,
     .gemm_packed = gemm_packed,
+    .gemm_epilogue = gemm_epilogue,
     .gemm = gemm,
     .gemm_scratch = gemm_scratch,
     .gemm_exp = gemm_exp,
@@ -1005,6 +1093,7 @@ const rk_table RK_TABLE = {
     .bf16_packed = bf16_packed,
     .bf16_pack = bf16_pack,
     .bf16_gemm = bf16_gemm,
+    .bf16_gemm_epilogue = bf16_gemm_epilogue,
     .bf16_gemm_exp = bf16_gemm_exp,
     .exp_rows = exp_rows,
     .logistic_rows = logistic_rows,
@@ -1014,11 +1103,10 @@ const rk_table RK_TABLE = {
     .blend = blend,
     .scale_rows = scale_rows,
     .column_sums = column_sums,
-    .add_bias = add_bias,
     .layer_norm = layer_norm,
     .layer_norm_backward = layer_norm_backward,
-    .bias_dropout_add = bias_dropout_add,
-    .bias_activation = bias_activation,
+    .rms_norm = rms_norm,
+    .rms_norm_backward = rms_norm_backward,
     .multiply = multiply,
     .apply_dropout = apply_dropout,
     .embed = embed,

@@ -38,13 +38,60 @@ package struct Kernels: Sendable {
   package var name: String { String(cString: table.pointee.name) }
 }
 
-/// How an activation bends: `x * Phi(x)` with the exact normal distribution function, or
-/// `max(x, 0)`.
+/// How an activation bends.
 package enum Activation: String, Hashable, Sendable, CaseIterable {
+  /// `max(x, 0)`
   case relu
+  /// `x · Φ(x)` with the exact normal distribution function.
   case gelu
+  /// `x · σ(x)`
+  case silu
 
-  var code: Int32 { Int32(self == .gelu ? rk_gelu : rk_relu) }
+  var code: Int32 {
+    switch self {
+    case .relu: Int32(rk_relu)
+    case .gelu: Int32(rk_gelu)
+    case .silu: Int32(rk_silu)
+    }
+  }
+}
+
+/// What happens to a product before it leaves the registers. Every part is laid out as the result;
+/// dropout counts its elements along the result's rows.
+package struct Epilogue {
+  var c: rk_epilogue
+
+  /// `x + bias`
+  package static func bias(_ bias: UnsafePointer<Float>) -> Epilogue {
+    Epilogue(
+      c: rk_epilogue(
+        kind: Int32(rk_add_bias), activation: 0, bias: bias, residual: nil, slopes: nil,
+        dropout: Dropout.none.c, columns: 0))
+  }
+
+  /// `residual + dropout(x + bias)`; the residual may be the result's own memory.
+  package static func residual(
+    _ residual: UnsafePointer<Float>, bias: UnsafePointer<Float>, _ dropout: Dropout
+  ) -> Epilogue {
+    Epilogue(
+      c: rk_epilogue(
+        kind: Int32(rk_bias_dropout_add), activation: 0, bias: bias, residual: residual,
+        slopes: nil, dropout: dropout.c, columns: 0))
+  }
+
+  /// `dropout(activation(x + bias))`.
+  ///
+  /// - Parameter slopes: gets the derivative of the result by `x`, dropout included, so that the
+  ///   backward pass is one product; nil where none follows.
+  package static func activation(
+    _ activation: Activation, bias: UnsafePointer<Float>, _ dropout: Dropout,
+    slopes: UnsafeMutablePointer<Float>?
+  ) -> Epilogue {
+    Epilogue(
+      c: rk_epilogue(
+        kind: Int32(rk_bias_activation), activation: activation.code, bias: bias, residual: nil,
+        slopes: slopes, dropout: dropout.c, columns: 0))
+  }
 }
 
 /// Which elements of a buffer dropout keeps: a function of seed and index alone, so that the
@@ -96,6 +143,16 @@ extension Kernels {
   ) {
     table.pointee.gemm_packed(
       m, n, k, alpha, a, rowStride, columnStride, packed, accumulate ? 1 : 0, c, stride)
+  }
+
+  /// C (`m × n`, rows of `n`) `= epilogue(A · B)` with A by rows and B packed.
+  package func multiplyPacked(
+    rows m: Int, columns n: Int, depth k: Int, _ a: UnsafePointer<Float>, rowStride: Int,
+    _ packed: UnsafePointer<Float>, _ epilogue: Epilogue, into c: UnsafeMutablePointer<Float>
+  ) {
+    var epilogue = epilogue.c
+    epilogue.columns = n
+    table.pointee.gemm_epilogue(m, n, k, a, rowStride, packed, &epilogue, c, n)
   }
 
   /// Floats of scratch that `multiply` needs for a depth of `k`.
@@ -177,6 +234,17 @@ extension Kernels {
       m, n, pairs, alpha, a, rowStride, columnStride, packed, accumulate ? 1 : 0, c, stride)
   }
 
+  /// C (`m × n`, rows of `n`) `= epilogue(A · B)` in bfloat16, A by rows.
+  package func multiplyPairs(
+    rows m: Int, columns n: Int, pairs: Int, _ a: UnsafePointer<BFloat16Pair>, rowStride: Int,
+    _ packed: UnsafePointer<BFloat16Pair>, _ epilogue: Epilogue,
+    into c: UnsafeMutablePointer<Float>
+  ) {
+    var epilogue = epilogue.c
+    epilogue.columns = n
+    table.pointee.bf16_gemm_epilogue(m, n, pairs, a, rowStride, packed, &epilogue, c, n)
+  }
+
   /// `exp(A · B)` in bfloat16, by rows and by pairs of rows, with each row's sum before rounding.
   ///
   /// Every product must lie within ±60.
@@ -250,13 +318,6 @@ extension Kernels {
     table.pointee.column_sums(m, n, x, sums)
   }
 
-  /// Adds the bias to every row in place.
-  package func addBias(
-    rows m: Int, columns n: Int, _ bias: UnsafePointer<Float>, to x: UnsafeMutablePointer<Float>
-  ) {
-    table.pointee.add_bias(m, n, bias, x)
-  }
-
   /// The sum of squares, added up in double precision.
   package func sumOfSquares(_ x: UnsafePointer<Float>, count n: Int) -> Double {
     table.pointee.sum_of_squares(n, x)
@@ -287,24 +348,24 @@ extension Kernels {
       m, n, dy, x, gamma, mean, inverseDeviation, accumulate ? 1 : 0, dx, dgamma, dbeta)
   }
 
-  /// `out = residual + dropout(x + bias)`
-  package func biasDropoutAdd(
-    rows m: Int, columns n: Int, _ x: UnsafePointer<Float>, bias: UnsafePointer<Float>,
-    residual: UnsafePointer<Float>, _ dropout: Dropout, into out: UnsafeMutablePointer<Float>
+  /// `y = gamma · x / sqrt(mean of x² + epsilon)`, row by row (Zhang & Sennrich, *Root Mean Square
+  /// Layer Normalization*, 2019).
+  package func rmsNorm(
+    rows m: Int, columns n: Int, epsilon: Float, _ x: UnsafePointer<Float>,
+    gamma: UnsafePointer<Float>, into y: UnsafeMutablePointer<Float>,
+    inverse: UnsafeMutablePointer<Float>
   ) {
-    table.pointee.bias_dropout_add(m, n, x, bias, residual, dropout.c, out)
+    table.pointee.rms_norm(m, n, epsilon, x, gamma, y, inverse)
   }
 
-  /// `out = dropout(activation(u + bias))`.
-  ///
-  /// - Parameter slopes: gets the derivative of `out` by `u`, dropout included, so that the backward
-  ///   pass is one product; may be `u`. Nil where no backward pass follows.
-  package func biasActivation(
-    rows m: Int, columns n: Int, _ activation: Activation, _ u: UnsafePointer<Float>,
-    bias: UnsafePointer<Float>, _ dropout: Dropout, into out: UnsafeMutablePointer<Float>,
-    slopes: UnsafeMutablePointer<Float>? = nil
+  /// Gradients of `rmsNorm`: `dx` is set, or added to where `accumulate`; `dgamma` is added to.
+  package func rmsNormBackward(
+    rows m: Int, columns n: Int, _ dy: UnsafePointer<Float>, x: UnsafePointer<Float>,
+    gamma: UnsafePointer<Float>, inverse: UnsafePointer<Float>, accumulate: Bool,
+    dx: UnsafeMutablePointer<Float>, dgamma: UnsafeMutablePointer<Float>
   ) {
-    table.pointee.bias_activation(m, n, activation.code, u, bias, dropout.c, out, slopes)
+    table.pointee.rms_norm_backward(
+      m, n, dy, x, gamma, inverse, accumulate ? 1 : 0, dx, dgamma)
   }
 
   /// `out = a · b`, element by element; `out` may be either.

@@ -63,11 +63,16 @@ package final class TransformerPass {
   private func multiply(
     _ x: UnsafePointer<Float>, rows: Int, inputs: Int, outputs: Int, _ weights: PackedWeights,
     _ layer: PackedWeights.Layer, _ block: Int, _ direction: PackedWeights.Direction,
-    into out: UnsafeMutablePointer<Float>
+    _ epilogue: Epilogue? = nil, into out: UnsafeMutablePointer<Float>
   ) {
     let right = weights.layer(layer, block: block, direction)
     switch weights.precision {
     case .float32:
+      if let epilogue {
+        return kernels.multiplyPacked(
+          rows: rows, columns: outputs, depth: inputs, x, rowStride: inputs, right, epilogue,
+          into: out)
+      }
       kernels.multiplyPacked(
         rows: rows, columns: outputs, depth: inputs, x, rowStride: inputs, right, into: out,
         stride: outputs)
@@ -76,6 +81,11 @@ package final class TransformerPass {
       let left = pairs(rounded)
       kernels.roundRows(
         rows: rows, columns: inputs, x, xStride: inputs, into: left, stride: count)
+      if let epilogue {
+        return kernels.multiplyPairs(
+          rows: rows, columns: outputs, pairs: count, left, rowStride: count, pairs(right),
+          epilogue, into: out)
+      }
       kernels.multiplyPairs(
         rows: rows, columns: outputs, pairs: count, left, rowStride: count, pairs(right), into: out,
         stride: outputs)
@@ -108,7 +118,6 @@ package final class TransformerPass {
       items: weights.parameter(layout.items), positions: weights.parameter(layout.positions),
       site(0), into: x)
     let scratch = arena.take(scratchCount(batch))
-    let product = arena.take(t * d)
     rounded = arena.take(roundedCount(t))
     for i in 0..<shape.blocks {
       let block = layout.blocks[i]
@@ -123,32 +132,27 @@ package final class TransformerPass {
         weights, block.norm1Gamma, block.norm1Beta, t, x, state.normed, state.mean1, state.inverse1)
       multiply(
         state.normed, rows: t, inputs: d, outputs: 3 * d, weights, .qkv, i, .forward,
-        into: state.qkv)
-      kernels.addBias(rows: t, columns: 3 * d, weights.parameter(block.qkvBias), to: state.qkv)
+        .bias(weights.parameter(block.qkvBias)), into: state.qkv)
       kernels.attention(
         state.qkv, heads: shape.heads, headWidth: shape.headWidth, offsets: batch.offsets,
         sequences: batch.sequenceCount, into: state.attended, logSumExp: state.logSumExp,
         scratch: scratch)
       multiply(
-        state.attended, rows: t, inputs: d, outputs: d, weights, .out, i, .forward, into: product)
-      kernels.biasDropoutAdd(
-        rows: t, columns: d, product, bias: weights.parameter(block.outBias), residual: x,
-        site(3 * i + 1), into: state.middle)
+        state.attended, rows: t, inputs: d, outputs: d, weights, .out, i, .forward,
+        .residual(x, bias: weights.parameter(block.outBias), site(3 * i + 1)), into: state.middle)
       norm(
         weights, block.norm2Gamma, block.norm2Beta, t, state.middle, state.normedMiddle,
         state.mean2, state.inverse2)
       multiply(
         state.normedMiddle, rows: t, inputs: d, outputs: f, weights, .up, i, .forward,
-        into: state.slopes)
-      kernels.biasActivation(
-        rows: t, columns: f, shape.activation, state.slopes, bias: weights.parameter(block.upBias),
-        site(3 * i + 2), into: state.activated, slopes: state.slopes)
-      multiply(
-        state.activated, rows: t, inputs: f, outputs: d, weights, .down, i, .forward, into: product)
+        .activation(
+          shape.activation, bias: weights.parameter(block.upBias), site(3 * i + 2),
+          slopes: state.slopes), into: state.activated)
       x = arena.take(t * d)
-      kernels.biasDropoutAdd(
-        rows: t, columns: d, product, bias: weights.parameter(block.downBias),
-        residual: state.middle, site(3 * i + 3), into: x)
+      multiply(
+        state.activated, rows: t, inputs: f, outputs: d, weights, .down, i, .forward,
+        .residual(state.middle, bias: weights.parameter(block.downBias), site(3 * i + 3)),
+        into: x)
     }
     let hidden = arena.take(t * d)
     let mean = arena.take(t)

@@ -82,6 +82,60 @@ import Testing
     }
   }
 
+  @Test(arguments: versions, Activation.allCases)
+  func `products with an epilogue`(version: String, activation: Activation) throws {
+    let (plain, fast) = try Self.pair(version)
+    var source = Source(state: 12)
+    for (m, n, k) in [(1, 1, 1), (13, 32, 8), (14, 33, 9), (30, 70, 24), (5, 16, 2), (26, 64, 3)] {
+      let x = source.array(m * k)
+      let b = source.array(n * k)
+      let bias = source.array(n)
+      let residual = source.array(m * n)
+      for probability in [Float(0), 0.4] {
+        let dropout = Dropout(probability: probability, seed: 5)
+        func run(_ kernels: Kernels) -> [[Float]] {
+          var packed = [Float](repeating: 0, count: kernels.packedCount(columns: n, depth: k))
+          var pairs = [BFloat16Pair](
+            repeating: 0, count: kernels.packedPairCount(columns: n, depth: k))
+          var rows = [BFloat16Pair](repeating: 0, count: m * ((k + 1) / 2))
+          kernels.pack(b, stride: k, transposed: true, columns: n, depth: k, into: &packed)
+          kernels.packPairs(b, stride: k, transposed: true, columns: n, depth: k, into: &pairs)
+          kernels.roundRows(
+            rows: m, columns: k, x, xStride: k, into: &rows, stride: (k + 1) / 2)
+          var out: [[Float]] = []
+          var slopes = residual
+          bias.withUnsafeBufferPointer { bias in
+            residual.withUnsafeBufferPointer { residual in
+              slopes.withUnsafeMutableBufferPointer { slopes in
+                guard let bias = bias.baseAddress, let residual = residual.baseAddress else {
+                  return
+                }
+                for epilogue in [
+                  Epilogue.bias(bias), .residual(residual, bias: bias, dropout),
+                  .activation(activation, bias: bias, dropout, slopes: nil),
+                  .activation(activation, bias: bias, dropout, slopes: slopes.baseAddress),
+                ] {
+                  var c = [Float](repeating: 9, count: m * n)
+                  kernels.multiplyPacked(
+                    rows: m, columns: n, depth: k, x, rowStride: k, packed, epilogue, into: &c)
+                  out.append(c)
+                  kernels.multiplyPairs(
+                    rows: m, columns: n, pairs: (k + 1) / 2, rows, rowStride: (k + 1) / 2, pairs,
+                    epilogue, into: &c)
+                  out.append(c)
+                }
+              }
+            }
+          }
+          return out + [slopes]
+        }
+        for (i, (expected, found)) in zip(run(plain), run(fast)).enumerated() {
+          #expect(Self.close(expected, found, within: 3e-5), "\(m)x\(n)x\(k), result \(i)")
+        }
+      }
+    }
+  }
+
   @Test(arguments: versions)
   func `products of bfloat16`(version: String) throws {
     let (plain, fast) = try Self.pair(version)
@@ -190,9 +244,7 @@ import Testing
       let gains = source.array(n)
       let shifts = source.array(n)
       let factors = source.array(m)
-      for (activation, probability) in [
-        (Activation.gelu, Float(0)), (.gelu, 0.3), (.relu, 0), (.relu, 0.5),
-      ] {
+      for probability in [Float(0), 0.3] {
         let dropout = Dropout(probability: probability, seed: UInt32(7 + n))
         func run(_ kernels: Kernels) -> [[Float]] {
           var out: [[Float]] = []
@@ -213,19 +265,7 @@ import Testing
           }
           out.append(logistic)
           collect(n) { kernels.addColumnSums(rows: m, columns: n, x, to: $0) }
-          collect(count) { kernels.addBias(rows: m, columns: n, gains, to: $0) }
-          collect(count) {
-            kernels.biasDropoutAdd(
-              rows: m, columns: n, x, bias: gains, residual: y, dropout, into: $0)
-          }
           collect(count) { kernels.apply(dropout, to: x, count: count, into: $0) }
-          let u = x.map { $0 * 4 }
-          var slopes = u
-          collect(count) {
-            kernels.biasActivation(
-              rows: m, columns: n, activation, u, bias: gains, dropout, into: $0, slopes: &slopes)
-          }
-          out.append(slopes)
           collect(count) { kernels.multiply(count: count, x, y, into: $0) }
           if n > 0 {
             var mean = [Float](repeating: 0, count: m + 1)
@@ -245,6 +285,19 @@ import Testing
                   accumulate: accumulate, dx: $0, dgamma: &dgamma, dbeta: &dbeta)
               }
               out += [dgamma, dbeta]
+            }
+            collect(count) {
+              kernels.rmsNorm(
+                rows: m, columns: n, epsilon: 1e-3, x, gamma: gains, into: $0, inverse: &inverse)
+            }
+            for accumulate in [false, true] {
+              var dgamma = shifts
+              collect(count) {
+                kernels.rmsNormBackward(
+                  rows: m, columns: n, y, x: x, gamma: gains, inverse: inverse,
+                  accumulate: accumulate, dx: $0, dgamma: &dgamma)
+              }
+              out.append(dgamma)
             }
             let tokens = (0..<m).map { Int32($0 % 3) }
             let places = (0..<m).map { Int32(($0 * 7) % 5) }
