@@ -47,7 +47,7 @@ package final class DataDirectory: Sendable {
       throw Diagnostic(
         .conflict, code: "data_directory_in_use",
         "The data directory `\(path)` is in use by \(process ?? "another process").", at: path,
-        help: "Stop \(process ?? "that process"), or name another directory with --data. "
+        help: "Stop \(process ?? "that process"), or name another directory with --data-dir. "
           + "One process serves a data directory at a time.")
     }
     let text = Array("\(getpid())\n".utf8)
@@ -83,7 +83,7 @@ package final class DataDirectory: Sendable {
     Diagnostic(
       .unavailable, code: "data_directory_unusable",
       "The data directory `\(path)` cannot be used: \(why).", at: path,
-      help: "Name a directory that this user may create and write, with --data.")
+      help: "Name a directory that this user may create and write, with --data-dir.")
   }
 }
 

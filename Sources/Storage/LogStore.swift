@@ -314,6 +314,15 @@ package final class LogStore: Sendable {
     }
   }
 
+  /// What SQLite finds wrong with the database's file; empty where it is sound. Reads all of it.
+  package func integrityProblems() throws -> [String] {
+    try translatingFaults(path: path, doing: "examine the database") {
+      try database.read { database in
+        try String.fetchAll(database, sql: "PRAGMA integrity_check").filter { $0 != "ok" }
+      }
+    }
+  }
+
   // MARK: Registry
 
   /// Stores a document under its kind and name, in place of an earlier one.

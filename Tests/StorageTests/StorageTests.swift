@@ -12,7 +12,7 @@ import Testing
       problem?.description == """
         error: The data directory `\(place.path)` is in use by process \(getpid()).
           at \(place.path)
-          help: Stop process \(getpid()), or name another directory with --data. One process serves \
+          help: Stop process \(getpid()), or name another directory with --data-dir. One process serves \
         a data directory at a time.
         """)
     #expect(problem?.kind == .conflict)
