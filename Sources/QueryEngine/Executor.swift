@@ -71,6 +71,8 @@ struct Executor {
 
   private mutating func retrieve(under allowed: Bitmap) throws {
     var isTaken = Bitmap(count: plan.retrievers.count > 1 ? rowCount : 0)
+    // Rows that an index was allowed to return and does not know, such as items without a vector.
+    var unfound: Bitmap?
     for retriever in plan.retrievers {
       var rows = allowed
       for condition in retriever.conditions { try apply(condition, to: &rows) }
@@ -82,16 +84,25 @@ struct Executor {
           outputCount: found.rows.count))
       if plan.retrievers.count == 1 {
         candidates.rows = found.rows
-        candidates.scores = found.scores.map { $0 }
+        candidates.scores = found.scores.map { $0.isFinite ? $0 : nil }
       } else {
         for (row, score) in zip(found.rows, found.scores) where !isTaken[row.index] {
           isTaken[row.index] = true
           candidates.rows.append(row)
-          candidates.scores.append(score)
+          candidates.scores.append(score.isFinite ? score : nil)
         }
       }
       candidates.found.append(found)
+      if case .nearest = retriever.operation, found.rows.count < min(available, plan.needed) {
+        unfound =
+          unfound.map { both in
+            var both = both
+            both.formUnion(rows)
+            return both
+          } ?? rows
+      }
     }
+    if let unfound { fill(from: unfound) }
     if let truncation = plan.truncation {
       let most = max(truncation, plan.needed)
       if candidates.rows.count > most {
@@ -99,6 +110,20 @@ struct Executor {
         candidates.scores.removeSubrange(most...)
       }
     }
+  }
+
+  /// Adds rows that no retriever ranked, behind all others and without a score, until `LIMIT` is met:
+  /// the promise does not rest on an index that holds every item.
+  private mutating func fill(from rows: Bitmap) {
+    let missing = plan.needed - candidates.rows.count
+    guard missing > 0 else { return }
+    var rows = rows
+    for row in candidates.rows { rows[row.index] = false }
+    let added = rows.rows.prefix(missing).map { CatalogRow($0) }
+    guard !added.isEmpty else { return }
+    candidates.rows += added
+    candidates.scores += Array(repeating: nil, count: added.count)
+    notes.append("\(added.count) items that the index does not hold were added to reach LIMIT")
   }
 
   private mutating func find(
@@ -185,7 +210,11 @@ struct Executor {
         let found = candidates.found[place]
         let known = Dictionary(
           zip(found.rows, found.scores), uniquingKeysWith: { first, _ in first })
-        values.append(rows.map { known[$0] ?? fallback })
+        values.append(
+          rows.map { row in
+            guard let score = known[row], score.isFinite else { return fallback }
+            return score
+          })
       case .retrievalRank(let place, let fallback):
         let found = candidates.found[place].rows
         let known = Dictionary(

@@ -431,7 +431,7 @@ struct PredicateBinder {
 
   private static let functionNames =
     ScalarFunction.allCases.filter { $0 != .nullIfAny }.map(\.rawValue)
-    + ["cast", "now", "prebuilt", "truncate"]
+    + ["cast", "now", "prebuilt", "regexp_like", "regexp_match", "truncate"]
 
   private mutating func call(
     _ name: Name, _ arguments: [Expression], _ span: SourceSpan
@@ -440,11 +440,7 @@ struct PredicateBinder {
       return (.constant(.timestamp(finder.source.now)), .timestamp)
     }
     if ["regexp_match", "regexp_like", "regexp_matches"].contains(name.text) {
-      problems.unavailable(
-        "\(name.text)()", name.span,
-        help: "Use LIKE or ILIKE (`%` is any text, `_` any character), starts_with() or contains()."
-      )
-      return nil
+      return search(name, arguments, span)
     }
     guard let function = ScalarFunction(name: name.text) else {
       let near = nearestName(to: name.text, among: Self.functionNames)
@@ -473,6 +469,57 @@ struct PredicateBinder {
     }
     return typed(function, name, zip(bound, arguments).map { ($0, $1) }, span)
   }
+
+  /// `regexp_match(text, pattern, flags)`: here a condition, true where the pattern is found.
+  private mutating func search(
+    _ name: Name, _ arguments: [Expression], _ span: SourceSpan
+  ) -> Bound? {
+    guard arguments.count == 2 || arguments.count == 3 else {
+      problems.add(
+        "wrong_argument_count",
+        "\(name.text)() takes 2 or 3 arguments, not \(arguments.count)", span,
+        help: "\(name.text)(title, '^The ', 'i')")
+      return nil
+    }
+    guard let text = bind(arguments[0]) else { return nil }
+    guard text.type == .string || text.type == .null else {
+      return mismatch(
+        "\(name.text)() needs a text here, not \(text.type.name)", arguments[0].span)
+    }
+    guard case .string(let pattern) = arguments[1].kind else {
+      return mismatch(
+        "the pattern of \(name.text)() is a text that is written out or a parameter",
+        arguments[1].span)
+    }
+    var ignoresCase = false
+    if arguments.count == 3 {
+      guard case .string(let flags) = arguments[2].kind, flags.isEmpty || flags == "i" else {
+        return mismatch("the flags of \(name.text)() are 'i' or nothing", arguments[2].span)
+      }
+      ignoresCase = flags == "i"
+    }
+    do throws(RegularExpression.Fault) {
+      let expression = try RegularExpression(pattern, ignoresCase: ignoresCase)
+      // Every row may hold a text of its own, of some 64 characters.
+      let cost = finder.items.rowCount * 64 * expression.instructionCount
+      guard cost <= Self.mostSearchSteps else {
+        problems.add(
+          "too_costly",
+          "\(name.text)() would take up to \(cost) steps over \(finder.items.rowCount) rows; at "
+            + "most \(Self.mostSearchSteps) are allowed", arguments[1].span,
+          help: "Use a shorter pattern, LIKE, or ILIKE.")
+        return nil
+      }
+      return (.search(text.scalar, expression), .bool)
+    } catch {
+      problems.add(
+        "bad_pattern", "this regular expression cannot be used: \(error.message)",
+        arguments[1].span)
+      return nil
+    }
+  }
+
+  private static let mostSearchSteps = 2_000_000_000
 
   private func typed(
     _ function: ScalarFunction, _ name: Name, _ arguments: [(bound: Bound, expression: Expression)],

@@ -82,7 +82,8 @@ package enum UserInput: Hashable, Sendable {
   case session([ItemID], user: UserID?)
 }
 
-/// The rows that a similarity search found, best first, with a score for each.
+/// The rows that a similarity search found, best first, with a score for each. A score that is not
+/// finite stands for none: the row is there, and nothing is known of how well it fits.
 package struct Nearest: Sendable {
   package var rows: [CatalogRow]
   package var scores: [Float]

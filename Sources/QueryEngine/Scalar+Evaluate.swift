@@ -51,6 +51,9 @@ extension Scalar {
     case .like(let operand, let pattern):
       guard case .string(let text) = operand.evaluate(cells) else { return .null }
       return .bool(pattern.matches(text))
+    case .search(let operand, let expression):
+      guard case .string(let text) = operand.evaluate(cells) else { return .null }
+      return .bool(expression.isFound(in: text))
     case .arithmetic(let op, let left, let right):
       switch (left.evaluate(cells), right.evaluate(cells)) {
       case (.int(let l), .int(let r)): return Scalar.calculated(op, l, r).map { .int($0) } ?? .null

@@ -455,7 +455,7 @@ extension Scalar {
       return true
     case .rows: return false
     case .not(let a), .isNull(let a), .isTrue(let a), .isFalse(let a), .member(let a, _, _),
-      .like(let a, _), .negate(let a), .toDouble(let a), .cast(let a, _):
+      .like(let a, _), .search(let a, _), .negate(let a), .toDouble(let a), .cast(let a, _):
       return a.collectColumns(&used)
     case .and(let a, let b), .or(let a, let b), .compare(_, let a, let b),
       .arithmetic(_, let a, let b):

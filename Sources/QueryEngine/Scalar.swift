@@ -66,6 +66,7 @@ indirect enum Scalar: Sendable {
   /// Whether the value is one of constants of its type.
   case member(Scalar, Set<Value>, hasNull: Bool)
   case like(Scalar, LikePattern)
+  case search(Scalar, RegularExpression)
   /// Both sides whole numbers, or both decimals.
   case arithmetic(Expression.BinaryOperator, Scalar, Scalar)
   case negate(Scalar)

@@ -45,6 +45,10 @@ struct FakeSource: QuerySource {
   var filterNames = ["already_seen", "banned"]
   var derivedColumnNames = ["_derived_popular_rank"]
   var seenPercent = 20
+  /// Rows that the index does not hold, against the contract of a source.
+  var unindexed: Set<Int> = []
+  /// Rows that the index returns without knowing how well they fit.
+  var unscored: Set<Int> = []
 
   init(rows: Int, seed: UInt64) {
     var dice = Dice(seed)
@@ -107,14 +111,17 @@ struct FakeSource: QuerySource {
     if case .precomputedItem(let id) = encoder, row(of: id) == nil {
       throw Diagnostic(.notFound, code: "unknown_item", "unknown item `\(id.rawValue)`")
     }
-    let best = among.rows.map { (row: $0, score: similarity(embedding, encoder, $0)) }
-      .sorted { ($1.score, $0.row) < ($0.score, $1.row) }.prefix(count)
+    let best = among.rows.filter { !unindexed.contains($0) }.map {
+      (row: $0, score: similarity(embedding, encoder, $0))
+    }
+    .sorted { ($1.score, $0.row) < ($0.score, $1.row) }.prefix(count)
     var note: String?
     if case .precomputedUser(let user) = encoder, user.rawValue == "stranger" {
       note = "the user `stranger` is unknown: popular items were taken"
     }
     return Nearest(
-      rows: best.map { CatalogRow($0.row) }, scores: best.map(\.score), note: note)
+      rows: best.map { CatalogRow($0.row) },
+      scores: best.map { unscored.contains($0.row) ? -.infinity : $0.score }, note: note)
   }
 
   func modelScore(_ model: String, _ user: UserInput, _ row: Int) -> Float? {

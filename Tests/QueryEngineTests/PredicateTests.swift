@@ -108,6 +108,61 @@ private func rows(_ condition: String, _ source: FakeSource, _ engine: QueryEngi
     #expect(try count("array_has_any(tags, $p)", ["a"]) == count("array_has(tags, $p)", "a"))
   }
 
+  @Test(
+    arguments: [
+      ("^red", "", ["red", "red fox"]), ("fox$", "", ["red fox"]),
+      ("RED", "i", ["red", "red fox"]),
+      ("(?i)RED", "", ["red", "red fox"]), ("r.*x|blue", "", ["red fox", "blue%"]),
+      ("[a-c]l+u?e{1,2}", "", ["blue%"]), ("^(re|Gr)(e|d)+n?$", "", ["red", "Green"]),
+      (#"\bfox\b"#, "", ["red fox"]), (#"\w+_\w+"#, "", ["deep_sea"]), ("^$", "", [""]),
+      ("[^a-zA-Z]", "", ["blue%", "deep_sea", "red fox", "Ünder"]), ("", "", nil),
+      ("(a*)*b", "", ["blue%"]), ("ü", "i", ["Ünder"]),
+    ] as [(String, String, [String]?)])
+  func `search by regular expressions`(pattern: String, flags: String, expected: [String]?) throws {
+    let words = ["red", "Green", "blue%", "deep_sea", "", "Ünder", "red fox"]
+    var source = FakeSource(rows: words.count, seed: 1)
+    source.listed = Bitmap(count: words.count, repeating: true)
+    for (row, word) in words.enumerated() {
+      source.cells[row][1] = .string(word)
+      source.items.setRow(row, to: source.cells[row])
+    }
+    let found = try QueryEngine().run(
+      QueryRequest(
+        text: "SELECT title FROM items WHERE regexp_match(title, $p, $f)",
+        parameters: ["p": .string(pattern), "f": .string(flags)]), on: source)
+    #expect(Set(found.rows.map { words[$0.index] }) == Set(expected ?? words))
+  }
+
+  @Test func `search in linear time and refuse what costs too much`() throws {
+    var source = FakeSource(rows: 64, seed: 1)
+    for row in 0..<64 {
+      source.cells[row][1] = .string(String(repeating: "a", count: 2000))
+      source.items.setRow(row, to: source.cells[row])
+    }
+    // With backtracking this would outlive the sun.
+    let text = "SELECT * FROM items WHERE regexp_match(title, '$p')"
+    let none = try QueryEngine().run(
+      QueryRequest(text: text, parameters: ["p": "(a|a)*(a|aa)*b"]), on: source)
+    #expect(none.rows.isEmpty)
+    for (pattern, message) in [
+      ("(a{100}){100}", "it needs more than 1000 steps; repeat less"),
+      ("((){9999}){9999}", "it needs more than 1000 steps; repeat less"),
+      (#"(a)\1"#, "back references are not supported"),
+      ("(?=a)", "look-around and named groups are not supported; (?: ) is"),
+      ("[b-a]", "the range b-a is the wrong way round"),
+      ("*", "`*` has nothing before it to repeat"),
+    ] {
+      do {
+        _ = try QueryEngine().run(
+          QueryRequest(text: text, parameters: ["p": .string(pattern)]), on: source)
+        Issue.record("\(pattern) was accepted")
+      } catch let problems as Diagnostics {
+        #expect(
+          problems.all.map(\.message) == ["this regular expression cannot be used: \(message)"])
+      }
+    }
+  }
+
   @Test func `survive extreme values and the longest chains`() throws {
     let source = FakeSource(rows: 100, seed: 3)
     let engine = QueryEngine()

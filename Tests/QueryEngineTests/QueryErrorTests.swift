@@ -135,11 +135,11 @@ private func problems(_ text: String, _ parameters: [String: JSON] = [:]) -> [Di
     ),
     (
       "SELECT * FROM items WHERE lenght(title) > 2",
-      "Unknown function: 'lenght'. Supported: abs, array_has, array_has_all, array_has_any, array_length, cast, ceil, coalesce, concat, contains, ends_with, exp, floor, length, ln, log10, lower, ltrim, now, nullif, power, prebuilt, replace, round, rtrim, sqrt, starts_with, strpos, substr, trim, truncate, upper. Did you mean: length?"
+      "Unknown function: 'lenght'. Supported: abs, array_has, array_has_all, array_has_any, array_length, cast, ceil, coalesce, concat, contains, ends_with, exp, floor, length, ln, log10, lower, ltrim, now, nullif, power, prebuilt, regexp_like, regexp_match, replace, round, rtrim, sqrt, starts_with, strpos, substr, trim, truncate, upper. Did you mean: length?"
     ),
     (
-      "SELECT * FROM items WHERE regexp_match(title, '^a')",
-      "regexp_match() is not available in this build"
+      "SELECT * FROM items WHERE regexp_match(title, '(a')",
+      "this regular expression cannot be used: a `(` is not closed"
     ),
     (
       "SELECT * FROM items WHERE prebuilt('already_seen')",

@@ -90,6 +90,35 @@ private let user = UserID("u1")
     }
   }
 
+  @Test func `hold k items even where the index does not hold every item`() throws {
+    var source = FakeSource(rows: 30, seed: 6)
+    let listed = source.listed.rows
+    source.unindexed = Set(listed.dropFirst(4))
+    let result = try QueryEngine().run(
+      QueryRequest(
+        text: "SELECT * FROM similarity(embedding_ref='seq', input_user_id='u', limit=2) LIMIT 10"),
+      on: source)
+    #expect(Set(result.rows.prefix(4).map(\.index)) == Set(listed.prefix(4)))
+    #expect(result.rows.dropFirst(4).map(\.index) == Array(listed[4..<10]))
+    #expect(result.scores.dropFirst(4).allSatisfy { $0 == nil })
+    #expect(result.notes == ["6 items that the index does not hold were added to reach LIMIT"])
+  }
+
+  @Test func `give no score where the index has none`() throws {
+    var source = FakeSource(rows: 30, seed: 6)
+    source.unscored = Set(0..<15)
+    let from = "similarity(embedding_ref='seq', input_user_id='u', name='r')"
+    let plain = try QueryEngine().run(
+      QueryRequest(text: "SELECT * FROM \(from) LIMIT 30"), on: source)
+    #expect(
+      zip(plain.rows, plain.scores).allSatisfy { row, score in (score == nil) == (row.index < 15) })
+    let scored = try QueryEngine().run(
+      QueryRequest(
+        text: "SELECT * FROM \(from) ORDER BY score(expression='retrieval.get_score(\"r\", -1)')"),
+      on: source)
+    #expect(scored.scores.suffix(scored.rows.count { $0.index < 15 }).allSatisfy { $0 == -1 })
+  }
+
   @Test(arguments: 0..<20 as Range<UInt64>)
   func `are ordered over the whole catalog by score, then by row`(seed: UInt64) throws {
     let source = FakeSource(rows: 300, seed: seed)
