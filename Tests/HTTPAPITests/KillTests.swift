@@ -144,8 +144,7 @@ private final class Countdown: Sendable {
 
 /// The real binary as a process of its own.
 private final class ServerProcess: Sendable {
-  // Unchecked: Foundation's process may be asked and signalled from any thread.
-  private nonisolated(unsafe) let process: Process
+  private let process: Process
   let port: Int
 
   private init(_ process: Process, port: Int) {
