@@ -128,7 +128,9 @@ extension API {
 extension JSON {
   static func write(number: Double?, into out: inout [UInt8]) {
     if let number, number.isFinite {
-      out += number.description.utf8
+      // Scores are 32-bit numbers in 64 bits: their own digits are half as many and just as exact.
+      let short = Float(number)
+      out += (Double(short) == number ? short.description : number.description).utf8
     } else {
       out += "null".utf8
     }

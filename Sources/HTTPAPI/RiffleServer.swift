@@ -87,9 +87,13 @@ private struct RiffleResponder: HTTPResponder {
     for (name, value) in reply.headers {
       if let field = HTTPField.Name(name) { headers[field] = value }
     }
+    var body = ByteBufferAllocator().buffer(capacity: reply.body.count + 1)
+    body.writeBytes(reply.body)
+    // A line's end, for those who read the answer in a terminal.
+    body.writeInteger(UInt8(ascii: "\n"))
     return Response(
       status: HTTPResponse.Status(code: reply.status), headers: headers,
-      body: ResponseBody(byteBuffer: ByteBuffer(bytes: reply.body)))
+      body: ResponseBody(byteBuffer: body))
   }
 
   private static let apiKeyField = HTTPField.Name("x-api-key")
