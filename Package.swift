@@ -57,7 +57,7 @@ let package = Package(
     module("Kernels", ["CKernels"]),
     module("Neural", ["Kernels"]),
     module("Models", ["Domain", "Neural"]),
-    module("VectorIndex", ["Kernels"]),
+    module("VectorIndex", ["Kernels", "Neural"]),
     module("Evaluation", ["Domain"]),
     module("Training", ["Models", "Evaluation"]),
     module("QueryLanguage", ["Domain"]),
@@ -73,12 +73,16 @@ let package = Package(
     .executableTarget(
       name: "riffle", dependencies: ["HTTPAPI", "Engine", "Worlds", arguments, logging],
       swiftSettings: settings),
+    .executableTarget(
+      name: "train-bench",
+      dependencies: ["Domain", "Evaluation", "Kernels", "Models", "Neural", "Training"],
+      path: "Benchmarks/Sources/train-bench", swiftSettings: settings),
 
     tests("Domain"),
     tests("Columns"),
-    tests("Storage"),
-    tests("Ingest"),
-    tests("State"),
+    tests("Storage", [grdb]),
+    tests("Ingest", [grdb]),
+    tests("State", ["Storage", grdb]),
     tests("Kernels"),
     tests("Neural"),
     tests("Models", resources: [.copy("Golden")]),

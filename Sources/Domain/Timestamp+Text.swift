@@ -45,9 +45,8 @@ extension Timestamp {
       } else if let sign = bytes.first, sign == 43 || sign == 45 {
         bytes = bytes.dropFirst()
         guard let hours = number(2), hours < 24 else { return nil }
-        _ = skip(":")
-        let minutes = number(2) ?? 0
-        guard minutes < 60 else { return nil }
+        let minutes = skip(":") || !bytes.isEmpty ? number(2) : 0
+        guard let minutes, minutes < 60 else { return nil }
         offsetMinutes = (hours * 60 + minutes) * (sign == 45 ? -1 : 1)
       }
       guard bytes.isEmpty else { return nil }
@@ -70,7 +69,8 @@ extension Timestamp {
     let seconds = inDay / 1_000_000
     let micros = inDay % 1_000_000
     var text = "\(padded(Int64(year), 4))-\(padded(Int64(month), 2))-\(padded(Int64(day), 2))T"
-    text += "\(padded(seconds / 3600, 2)):\(padded(seconds / 60 % 60, 2)):\(padded(seconds % 60, 2))"
+    text +=
+      "\(padded(seconds / 3600, 2)):\(padded(seconds / 60 % 60, 2)):\(padded(seconds % 60, 2))"
     if micros % 1000 != 0 {
       text += "." + padded(micros, 6)
     } else if micros != 0 {

@@ -1,1 +1,0 @@
-#include "riffle_kernels.h"
