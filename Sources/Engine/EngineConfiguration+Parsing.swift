@@ -1,4 +1,5 @@
 package import Domain
+import QueryLanguage
 
 extension EngineConfiguration {
   /// Reads an engine's configuration from YAML or JSON text.
@@ -222,12 +223,8 @@ extension EngineConfiguration {
         }
         entry.finish()
       }
-      if let node = map.take("lexical_search") {
-        reader.report(
-          "not_available", "`index.lexical_search` is not available yet.",
-          at: "index.lexical_search", node.range,
-          help: "Leave it out; text conditions such as `title ILIKE '%word%'` work in WHERE.")
-      }
+      // `ServingSettings` reads it.
+      _ = map.take("lexical_search")
       for key in ["item_column_indices", "user_column_indices"] {
         if let node = map.take(key) {
           reader.warn(
@@ -397,7 +394,9 @@ extension EngineConfiguration {
 
   private static func readDeployment(_ map: inout SettingMap) {
     _ = map.choice("data_tier", of: ["fast_tier", "cold_tier"])
-    for key in ["rollout", "autoscaling", "pagination", "online_store"] {
+    // `ServingSettings` reads it.
+    _ = map.take("pagination")
+    for key in ["rollout", "autoscaling", "online_store"] {
       if let node = map.take(key) {
         map.reader.warn(
           "no_effect",
@@ -416,9 +415,14 @@ extension EngineConfiguration {
       var text: String?
       if let node = body.required("query", help: "Write the query: `query: SELECT ...`.") {
         if case .map = node.content {
-          reader.report(
-            "not_available", "`\(path).query` is a map; the JSON form is not available yet.",
-            at: "\(path).query", node.range, help: "Write the query as text: `SELECT ...`.")
+          do throws(Diagnostics) {
+            text = try QueryConfig.text(node.json)
+          } catch {
+            for problem in error.all {
+              reader.report(
+                problem.code, problem.message, at: "\(path).query", node.range, help: problem.help)
+            }
+          }
         } else {
           text = reader.string(node, at: "\(path).query")
         }

@@ -7,11 +7,17 @@ import VectorIndex
 /// What one query reads: the newest state, the published generation, and the moment.
 struct EngineSource: QuerySource {
   let engine: String
+  let interactionTable: String
   let embeddings: [EngineConfiguration.Embedding]
   let state: StateSnapshot
   let generation: Generation?
   let now: Timestamp
   let popularity: PopularityCache
+  let trends: TrendCache
+  let tables: TableReader
+  let lexicalSettings: LexicalSettings?
+  /// Where histories and seen sets end; nil: now.
+  var moment: AsOf?
 
   static let alreadySeen = "already_seen"
 
@@ -30,18 +36,26 @@ struct EngineSource: QuerySource {
     return names
   }
   var filterNames: [String] { [Self.alreadySeen] }
-  var derivedColumnNames: [String] { ["_derived_popular_rank", "_derived_interaction_count"] }
+  var derivedColumnNames: [String] {
+    [
+      "_derived_popular_rank", "_derived_trending_rank", "_derived_chronological_rank",
+      "_derived_interaction_count",
+    ]
+  }
 
   func derivedColumn(_ name: String) -> Column? {
-    switch name {
-    case "_derived_popular_rank":
+    func ranks(_ order: [CatalogRow]) -> Column {
       var ranks = [Int64](repeating: 0, count: state.itemCount)
-      for (rank, row) in popularity.order(in: state).enumerated() {
-        ranks[row.index] = Int64(rank + 1)
-      }
+      for (rank, row) in order.enumerated() { ranks[row.index] = Int64(rank + 1) }
       var column = Column(type: .int64)
       for rank in ranks { column.append(.int(rank)) }
       return column
+    }
+    switch name {
+    case "_derived_popular_rank": return ranks(popularity.order(in: state))
+    case "_derived_trending_rank": return ranks(trends.order(in: state))
+    case "_derived_chronological_rank":
+      return ranks((0..<state.itemCount).reversed().map { CatalogRow($0) })
     case "_derived_interaction_count":
       var column = Column(type: .int64)
       for row in 0..<state.itemCount { column.append(.int(Int64(state.interactionCounts[row]))) }
@@ -78,7 +92,7 @@ struct EngineSource: QuerySource {
 
   /// Items that the model knows by their score, then the others, newest first: an item without a
   /// vector is never lost, and never in front of one that is known to fit.
-  private func nearest(
+  func nearest(
     to vector: [Float], _ model: ServedModel, _ count: Int, _ among: Bitmap
   ) -> Nearest {
     var allowed = model.known
@@ -118,8 +132,7 @@ struct EngineSource: QuerySource {
       tokens = recentTokens(of: id, model, limit: model.policy.maximumLength)
       cachedUser = id
     case .session(let items, _):
-      let all = items.compactMap { row(of: $0).flatMap { model.token(of: $0) } }
-      tokens = Array(all.suffix(model.policy.maximumLength))
+      tokens = sessionTokens(items, model)
       cachedUser = nil
     }
     guard !tokens.isEmpty else { return Array(repeating: nil, count: rows.count) }
@@ -138,12 +151,13 @@ struct EngineSource: QuerySource {
         code: "missing_user", "The filter `\(filter)` is personal and needs a user.",
         help: "Write prebuilt('\(filter)', input_user_id=$user_id).")
     }
-    return state.user(user)?.seen ?? []
+    guard moment != nil else { return state.user(user)?.seen ?? [] }
+    return Array(Set(events(of: user).map(\.row)))
   }
 
   // MARK: vectors
 
-  private func model(_ name: String) throws -> ServedModel {
+  func model(_ name: String) throws -> ServedModel {
     if let model = generation?.model(named: name) { return model }
     throw Diagnostic(
       .unavailable, code: "not_trained",
@@ -178,13 +192,13 @@ struct EngineSource: QuerySource {
     }
   }
 
-  private func recentTokens(of user: UserID, _ model: ServedModel, limit: Int) -> [ItemToken] {
+  func recentTokens(of user: UserID, _ model: ServedModel, limit: Int) -> [ItemToken] {
     recentRows(of: user, model, limit: limit).compactMap { model.token(of: $0) }
   }
 
   /// The newest positive items that the model knows, oldest first.
-  private func recentRows(of user: UserID, _ model: ServedModel, limit: Int) -> [CatalogRow] {
-    guard let history = state.user(user)?.history else { return [] }
+  func recentRows(of user: UserID, _ model: ServedModel, limit: Int) -> [CatalogRow] {
+    let history = events(of: user)
     let kinds = model.policy.eventValues.map { names in names.compactMap { state.eventCode($0) } }
     var rows: [CatalogRow] = []
     rows.reserveCapacity(min(limit, history.count))

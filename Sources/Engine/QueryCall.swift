@@ -1,10 +1,40 @@
 package import Domain
 package import QueryEngine
+import QueryLanguage
 
 /// A query and the values of its parameters.
 package struct QueryCall: Sendable {
   package var text: String
   package var parameters: [String: JSON]
+  /// The saved query's name, where it is one.
+  package var queryName: String?
+  /// `return_explanation`
+  package var explains = false
+  /// `return_journey_explanations`
+  package var showsJourneys = false
+  /// `return_influences`: how many past events are left out, each once.
+  package var influenceCount = 0
+  package var paginationKey: String?
+  package var ignoresPagination = false
+  /// What exploration starts from; nil: another for each call.
+  package var seed: UInt64?
+
+  /// - Parameter document: the JSON form of a query.
+  /// - Throws: every problem of the document at once.
+  package init(document: JSON, parameters: [String: JSON] = [:]) throws(Diagnostics) {
+    self.init(text: try QueryConfig.text(document), parameters: parameters)
+  }
+
+  /// The engine whose `retrieve(…)` a query of the global endpoint names, or nil.
+  package static func rankingEngine(_ text: String) -> String? {
+    for parsed in Parser.script(text) {
+      if case .query(let query) = parsed.statement, case .engine(let name, _)? = query.from {
+        return name.text
+      }
+    }
+    return nil
+  }
+
   package init(text: String, parameters: [String: JSON] = [:]) {
     self.text = text
     self.parameters = parameters
@@ -14,13 +44,39 @@ package struct QueryCall: Sendable {
 /// An answer and where it comes from: every answer says what it was made of.
 package struct EngineAnswer: Sendable {
   package var engine: String
-  package var result: QueryResult
+  /// The answer to each statement, at least one.
+  package var statements: [StatementAnswer]
+  /// The rows of the first statement; none where it does not rank.
+  package var result: QueryResult {
+    switch statements[0] {
+    case .rows(let result), .analysis(let result), .influence(let result): result
+    case .table, .plan, .whyNot:
+      QueryResult(rows: [], ids: [], scores: [], columns: [], notes: [], stages: [])
+    }
+  }
   /// The log position of the state that was read.
   package var asOf: LogPosition
   /// nil before the first training has ended.
   package var generation: Generation?
   package var now: Timestamp
   package var duration: Duration
+}
+
+extension StatementAnswer {
+  /// The answer with the saved query's name in its explanation.
+  func named(_ name: String) -> StatementAnswer {
+    func named(_ result: QueryResult) -> QueryResult {
+      var result = result
+      result.explanation?.queryName = name
+      return result
+    }
+    return switch self {
+    case .rows(let result): .rows(named(result))
+    case .analysis(let result): .analysis(named(result))
+    case .influence(let result): .influence(named(result))
+    case .table, .plan, .whyNot: self
+    }
+  }
 }
 
 extension EngineConfiguration.SavedQuery {
@@ -56,6 +112,8 @@ extension EngineConfiguration.SavedQuery {
       values = given
     }
     if !problems.isEmpty { throw Diagnostics(problems) }
-    return QueryCall(text: text, parameters: values)
+    var call = QueryCall(text: text, parameters: values)
+    call.queryName = name
+    return call
   }
 }

@@ -3,7 +3,7 @@ package import Domain
 import Ingest
 package import Logging
 import Models
-import QueryEngine
+package import QueryEngine
 import State
 import Storage
 import Synchronization
@@ -47,6 +47,8 @@ package final class RiffleDatabase: Sendable {
   let logger: Logger
   private let registered = Mutex(Engines())
   private let trainer: TrainingQueue
+  private let tableReader: TableReader
+  private let dataQueries = QueryEngine(cacheBytes: 0)
 
   /// Opens a directory, which is made where there is none, and everything in it.
   ///
@@ -57,6 +59,7 @@ package final class RiffleDatabase: Sendable {
     self.options = options
     self.logger = logger
     log = try LogStore(try DataDirectory.open(path))
+    tableReader = TableReader(log)
     trainer = TrainingQueue(log: log, threads: options.trainingThreads, logger: logger)
     log.onCommit { [weak self] batches, through in self?.observe(batches, through) }
     try restoreEngines()
@@ -117,6 +120,15 @@ package final class RiffleDatabase: Sendable {
     try log.replay(tables: [table]) { batches, _ in
       for batch in batches { try body(batch.inserted) }
     }
+  }
+
+  /// Answers a query of the global endpoint: over tables, or over an engine that it names.
+  package func answer(_ call: QueryCall) throws -> [StatementAnswer] {
+    let source = GlobalSource(tables: tableReader, now: .now()) { name in
+      self.registered.withLock { $0.served[name] }
+    }
+    return try dataQueries.answers(
+      QueryRequest(text: call.text, parameters: call.parameters), on: source)
   }
 
   // MARK: engines
@@ -213,8 +225,13 @@ package final class RiffleDatabase: Sendable {
         mapping = try EntityMapping(interactions: interactions, items: items, columns: columns)
       } catch { problems += error.all }
     }
-    guard problems.isEmpty, let mapping else { throw Diagnostics(problems) }
-    return ServedEngine(configuration, mapping, createdAt: createdAt)
+    var serving: ServingSettings?
+    do throws(Diagnostics) {
+      serving = try ServingSettings(configuration.json)
+    } catch { problems += error.all }
+    guard problems.isEmpty, let mapping, let serving else { throw Diagnostics(problems) }
+    return ServedEngine(
+      configuration, mapping, createdAt: createdAt, serving: serving, tables: tableReader)
   }
 
   // MARK: restart

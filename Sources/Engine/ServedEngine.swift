@@ -16,6 +16,10 @@ package final class ServedEngine: Sendable {
   private let published: Published<Generation?>
   private let statusBox = Mutex(EngineStatus())
   private let popularity = PopularityCache()
+  private let trends = TrendCache()
+  private let tables: TableReader
+  private let serving: ServingSettings
+  private let pages: PageStore
   private let queries = QueryEngine()
   private let preparedQueries = Mutex<[String: PreparedQuery]>([:])
 
@@ -26,7 +30,13 @@ package final class ServedEngine: Sendable {
     var waiting: [(batches: [CommittedBatch], through: LogPosition)]? = []
   }
 
-  init(_ configuration: EngineConfiguration, _ mapping: EntityMapping, createdAt: Timestamp) {
+  init(
+    _ configuration: EngineConfiguration, _ mapping: EntityMapping, createdAt: Timestamp,
+    serving: ServingSettings, tables: TableReader
+  ) {
+    self.serving = serving
+    self.tables = tables
+    pages = PageStore(lifetimeSeconds: serving.pageSeconds)
     self.configuration = configuration
     self.mapping = mapping
     self.createdAt = createdAt
@@ -111,19 +121,38 @@ package final class ServedEngine: Sendable {
     let generation = generation
     let now = Timestamp.now()
     let source = EngineSource(
-      engine: name, embeddings: configuration.embeddings, state: state, generation: generation,
-      now: now, popularity: popularity)
-    let result =
+      engine: name, interactionTable: mapping.interactionTable.name,
+      embeddings: configuration.embeddings, state: state, generation: generation, now: now,
+      popularity: popularity, trends: trends, tables: tables, lexicalSettings: serving.lexical)
+    var options = QueryOptions()
+    options.explains = call.explains
+    options.showsJourneys = call.showsJourneys
+    options.influenceCount = call.influenceCount
+    options.seed = call.seed ?? UInt64(bitPattern: now.microsecondsSinceEpoch)
+    options.mostNanoseconds = Self.mostNanoseconds
+    options.stopwatch = {
+      let parts = (clock.now - start).components
+      return parts.seconds * 1_000_000_000 + parts.attoseconds / 1_000_000_000
+    }
+    if let key = call.paginationKey {
+      options.page = PageRequest(store: pages, key: key, restarts: call.ignoresPagination)
+    }
+    var statements =
       if let query = prepared(call.text) {
-        try queries.run(query, parameters: call.parameters, on: source)
+        try queries.answers(query, parameters: call.parameters, options: options, on: source)
       } else {
         // Run as text, a faulty query has all its problems named, those of its names among them.
-        try queries.run(QueryRequest(text: call.text, parameters: call.parameters), on: source)
+        try queries.answers(
+          QueryRequest(text: call.text, parameters: call.parameters, options: options), on: source)
       }
+    if let name = call.queryName { statements = statements.map { $0.named(name) } }
     return EngineAnswer(
-      engine: name, result: result, asOf: state.through, generation: generation, now: now,
+      engine: name, statements: statements, asOf: state.through, generation: generation, now: now,
       duration: clock.now - start)
   }
+
+  /// A query that runs longer is ended.
+  private static let mostNanoseconds: Int64 = 10_000_000_000
 
   /// The parsed query of a text, kept for the next call; nil where it has problems.
   private func prepared(_ text: String) -> PreparedQuery? {

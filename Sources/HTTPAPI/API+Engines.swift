@@ -54,16 +54,18 @@ extension API {
         code: "missing_query", "The body has no `query`.", at: "query",
         help: "Send {\"query\": \"SELECT ...\", \"parameters\": {\"user_id\": \"u1\"}}.")
     }
-    guard let text = query.string else {
+    let text: String
+    switch query {
+    case .string(let given): text = given
+    case .object: text = try QueryCall(document: query).text
+    default:
       throw Diagnostic(
-        code: "wrong_type", "`query` is \(query.kindName); it must be the query's text.",
-        at: "query", help: "The JSON form of queries is not available yet: write `SELECT ...`.")
+        code: "wrong_type", "`query` is \(query.kindName); it must be a text or an object.",
+        at: "query", help: "Write \"SELECT ...\", or the JSON form of a query.")
     }
     let call = try Self.call(body, text: text)
     let withMetadata = try Self.flag("return_metadata", body) ?? false
-    return Self.answer(
-      try engine.answer(call), withMetadata: withMetadata,
-      explained: try Self.flag("return_explanation", body) ?? false)
+    return Self.answer(try engine.answer(call), withMetadata: withMetadata)
   }
 
   func savedQuery(
@@ -74,11 +76,28 @@ extension API {
     let bytes = try await request.body()
     // The published command line sends an empty body.
     let body = bytes.isEmpty ? .object([]) : try JSON(parsing: bytes)
-    let call = try saved.call(with: Self.call(body, text: saved.text).parameters)
+    let given = try Self.call(body, text: saved.text)
+    var call = given
+    call.parameters = try saved.call(with: given.parameters).parameters
+    call.queryName = saved.name
     let withMetadata = try Self.flag("return_metadata", body) ?? true
-    return Self.answer(
-      try engine.answer(call), withMetadata: withMetadata,
-      explained: try Self.flag("return_explanation", body) ?? false)
+    return Self.answer(try engine.answer(call), withMetadata: withMetadata)
+  }
+
+  /// `POST /v2/query`
+  func globalQuery(_ request: APIRequest) async throws -> APIReply {
+    let body = try await jsonBody(request)
+    guard let text = body["query"]?.string else {
+      throw Diagnostic(
+        code: "missing_query", "The body has no `query`, which is a text.", at: "query",
+        help: "Send {\"query\": \"SELECT ... FROM data.TABLE LIMIT 10\"}.")
+    }
+    let call = try Self.call(body, text: text)
+    if let name = QueryCall.rankingEngine(text) {
+      let engine = try database.engine(named: name)
+      return Self.answer(try engine.answer(call), withMetadata: true)
+    }
+    return Self.json(Self.statements(try database.answer(call)))
   }
 
   private static func call(_ body: JSON, text: String) throws -> QueryCall {
@@ -95,7 +114,28 @@ extension API {
         code: "wrong_type", "`parameters` is \(other.kindName); it must be an object.",
         at: "parameters", help: "Write {\"parameters\": {\"user_id\": \"u1\"}}.")
     }
-    return QueryCall(text: text, parameters: parameters)
+    var call = QueryCall(text: text, parameters: parameters)
+    call.explains = try flag("return_explanation", body) ?? false
+    call.showsJourneys = try flag("return_journey_explanations", body) ?? false
+    call.ignoresPagination = try flag("ignore_pagination", body) ?? false
+    if try flag("return_influences", body) ?? false { call.influenceCount = 20 }
+    switch body["pagination_key"] {
+    case nil, .null?: break
+    case .string(let key)? where !key.isEmpty && key.utf8.count <= 1000: call.paginationKey = key
+    case let other?:
+      throw Diagnostic(
+        code: "wrong_type",
+        "`pagination_key` is a text of 1 to 1000 bytes, not \(other.kindName) like this.",
+        at: "pagination_key")
+    }
+    switch body["seed"] {
+    case nil, .null?: break
+    case .int(let seed)?: call.seed = UInt64(bitPattern: seed)
+    case let other?:
+      throw Diagnostic(
+        code: "wrong_type", "`seed` is \(other.kindName); it must be a whole number.", at: "seed")
+    }
+    return call
   }
 
   private static func flag(_ name: String, _ body: JSON) throws -> Bool? {

@@ -113,6 +113,9 @@ package struct API: Sendable {
     case (4, "tables") where segments[3] == "insert":
       try allow(["POST"], request)
       return try await insert(request, into: segments[2])
+    case (2, "query"):
+      try allow(["POST"], request)
+      return try await globalQuery(request)
     case (2, "engines"):
       try allow(["GET", "POST"], request)
       if request.method == "GET" { return listEngines() }
@@ -156,7 +159,7 @@ package struct API: Sendable {
       "There is nothing at \(request.method) \(request.path).",
       help: "Routes: /livez, /readyz, /v2/tables, /v2/tables/{table}, /v2/tables/{table}/insert, "
         + "/v2/engines, /v2/engines/{engine}, /v2/engines/{engine}/query, "
-        + "/v2/engines/{engine}/queries, /v2/engines/{engine}/queries/{query}.")
+        + "/v2/engines/{engine}/queries, /v2/engines/{engine}/queries/{query}, /v2/query.")
   }
 
   private func authorize(_ request: APIRequest) throws {

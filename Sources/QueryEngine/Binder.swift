@@ -211,6 +211,8 @@ struct Binder {
       problems.unavailable(
         "FROM \(namespace.text).\(name.text)", namespace.span.through(name.span),
         help: "An engine's query ranks items: FROM items, or retrievers.")
+    case .engine(let name, let inner) where name.text == source.engineName:
+      bindFrom(inner)
     case .engine(let name, let inner):
       problems.add(
         "wrong_endpoint", "`engine.\(name.text)` belongs to the global query endpoint", name.span,

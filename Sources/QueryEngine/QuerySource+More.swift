@@ -88,6 +88,7 @@ extension QuerySource {
     return Nearest(rows: best.map(\.row), scores: best.map(\.score))
   }
 
+  package var engineName: String? { nil }
   package func history(of user: UserID, limit: Int) -> [CatalogRow] { [] }
   package var userColumns: [ColumnDefinition] { [] }
   package func userCell(_ column: String, of user: UserID) -> Value { .null }

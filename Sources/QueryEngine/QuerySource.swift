@@ -56,6 +56,8 @@ package protocol QuerySource: Sendable {
     embedding: String, toVector vector: [Float], count: Int, among: Bitmap
   ) throws -> Nearest
 
+  /// The engine's name, where queries may write `engine.NAME`.
+  var engineName: String? { get }
   /// The newest items that the user acted on, oldest first.
   func history(of user: UserID, limit: Int) -> [CatalogRow]
   var userColumns: [ColumnDefinition] { get }

@@ -4,14 +4,15 @@ import QueryEngine
 import QueryLanguage
 import Testing
 
-/// Runs every script of the folder `Golden` and compares its answers with those in the script.
+/// Runs every script of the folder `Tests/Golden/queries` and compares its answers with those in the script.
 ///
 /// A script is queries, each between a line `>>>` and a line `---`; what follows up to the next `>>>` is
 /// the answer. `RIFFLE_GOLDEN=rewrite` writes new answers into the scripts; read the difference before it
 /// is kept.
 @Suite struct `Golden queries` {
   private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
-    .appendingPathComponent("Golden")
+    .deletingLastPathComponent()
+    .appendingPathComponent("Golden/queries")
 
   static let parameters: [String: JSON] = [
     "user_id": "u1", "item_id": "i3", "language": "en", "page_size": 4, "q": "red fox",

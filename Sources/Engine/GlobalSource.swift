@@ -1,0 +1,52 @@
+import Columns
+import Domain
+import QueryEngine
+import State
+
+/// What the global query endpoint reads: the log's tables, and the items and events of every engine.
+struct GlobalSource: QuerySource {
+  let tables: TableReader
+  let now: Timestamp
+  let engine: @Sendable (String) -> ServedEngine?
+
+  var tableNames: [String] { tables.names.map { "data.\($0)" } }
+
+  func table(_ reference: TableReference) throws -> ColumnTable? {
+    switch reference {
+    case .table("data", let name): return try tables.table(name)
+    case .table: return nil
+    case .entity(let entity, let name):
+      guard let name else {
+        throw Diagnostic(
+          code: "unknown_engine", "`\(entity)` belongs to an engine.",
+          help: "Name it: FROM engine.NAME.\(entity), or read a table: FROM data.NAME.")
+      }
+      guard let engine = engine(name) else {
+        throw Diagnostic(
+          .notFound, code: "unknown_engine", "There is no engine `\(name)`.")
+      }
+      switch entity {
+      case "item", "items": return engine.snapshot.catalog
+      case "interactions": return try tables.table(engine.mapping.interactionTable.name)
+      default: return nil
+      }
+    }
+  }
+
+  // It ranks nothing.
+  var items: ColumnTable { ColumnTable([]) }
+  var listed: Bitmap { Bitmap(count: 0) }
+  var catalogVersion: UInt64 { 0 }
+  func itemID(of row: CatalogRow) -> ItemID { ItemID("") }
+  func row(of id: ItemID) -> CatalogRow? { nil }
+  var embeddingNames: [String] { [] }
+  var modelNames: [String] { [] }
+  var filterNames: [String] { [] }
+  func nearest(
+    embedding: String, to encoder: Encoder, count: Int, among: Bitmap
+  ) -> Nearest { Nearest(rows: [], scores: []) }
+  func scores(model: String, for user: UserInput, rows: [CatalogRow]) -> [Float?] {
+    rows.map { _ in nil }
+  }
+  func forbidden(filter: String, user: UserID?) -> [CatalogRow] { [] }
+}
