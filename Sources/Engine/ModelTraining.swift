@@ -3,6 +3,7 @@ package import Evaluation
 import Foundation
 package import Kernels
 package import Models
+import Neural
 package import State
 package import Training
 
@@ -78,6 +79,12 @@ package struct ModelTraining {
       policy: policy, threads: threads, niceness: niceness, kernels: try chosenKernels())
   }
 
+  /// What the weights will depend on.
+  func circumstances(_ data: TrainingData) -> TrainingCircumstances {
+    TrainingCircumstances(
+      threads: threads, kernels: kernels.name, fingerprint: data.split.dataset.fingerprint)
+  }
+
   package struct Outcome: Sendable {
     package var model: SASRec
     package var result: TrainingResult
@@ -90,10 +97,14 @@ package struct ModelTraining {
 
   /// Trains and judges.
   ///
-  /// - Parameter progress: false cancels.
+  /// - Parameters:
+  ///   - checkpoint: goes on from the state of an earlier run on the same data.
+  ///   - saving: gets the state after every epoch.
+  ///   - progress: false cancels.
   /// - Throws: `TrainingCancelled`; `nothing_to_learn` where no user has two positive events.
   package func run(
-    _ data: TrainingData, others: [Scorer] = [], progress: (EngineProgress) -> Bool
+    _ data: TrainingData, others: [Scorer] = [], from checkpoint: TrainingCheckpoint? = nil,
+    saving: ((TrainingCheckpoint) -> Void)? = nil, progress: (EngineProgress) -> Bool
   ) throws -> Outcome {
     let split = data.split
     let training = split.training
@@ -107,9 +118,10 @@ package struct ModelTraining {
     }
     let trainer = Trainer(
       training: training, configuration: configuration(itemCount: data.vocabulary.count),
-      options: options(userCount: data.users.count), kernels: kernels)
+      options: options(userCount: data.users.count, itemCount: data.vocabulary.count),
+      kernels: kernels)
     var validationNDCG: Double?
-    let result = try trainer.run(validating: split) { state in
+    let result = try trainer.run(validating: split, from: checkpoint, saving: saving) { state in
       validationNDCG = state.validationNDCG ?? validationNDCG
       let done = Double(state.epoch - 1) + Double(state.step) / Double(max(1, state.steps))
       return progress(
@@ -152,7 +164,24 @@ package struct ModelTraining {
     return configuration
   }
 
-  private func options(userCount: Int) -> TrainingOptions {
+  private func loss(itemCount: Int) -> TrainingOptions.Loss {
+    let sharing = policy.sharesNegativesInBatch ? NegativeSharing.pass : .sequence
+    let negatives = min(policy.negatives, max(1, itemCount - 1))
+    func sampled(_ objective: SampledObjective) -> TrainingOptions.Loss {
+      .sampled(
+        objective, negatives: negatives, sharing: sharing,
+        popularity: policy.negativePopularityPower)
+    }
+    switch policy.loss ?? (itemCount <= 20_000 ? .fullSoftmax : .sampledSoftmax) {
+    case .fullSoftmax: return .softmax
+    case .sampledSoftmax: return sampled(.softmax)
+    case .generalisedBinary: return sampled(.binary(calibration: Float(policy.calibration)))
+    case .binary: return sampled(.binary(calibration: 0))
+    case .pairwise: return sampled(.pairwise)
+    }
+  }
+
+  private func options(userCount: Int, itemCount: Int) -> TrainingOptions {
     var options = TrainingOptions()
     options.epochs = policy.epochs
     options.batchSize = policy.batchSize ?? min(128, max(16, userCount / 64))
@@ -161,6 +190,16 @@ package struct ModelTraining {
     options.initialDeviation = Float(policy.initializerRange)
     options.seed = policy.seed
     options.patience = policy.patience
+    options.loss = loss(itemCount: itemCount)
+    options.weightDecay = Float(policy.weightDecay)
+    options.gradientNormAtMost = policy.gradientNorm.map { Float($0) }
+    if let schedule = TrainingOptions.Schedule(rawValue: policy.schedule) {
+      options.schedule = schedule
+    }
+    options.warmUpSteps = policy.warmUpSteps
+    options.averaging = policy.averaging.map { Float($0) }
+    options.olderWindows = Float(policy.olderWindows)
+    options.precision = policy.precision.flatMap(Precision.init(rawValue:))
     options.threads = threads
     options.niceness = niceness
     return options

@@ -42,11 +42,11 @@ package final class RiffleDatabase: Sendable {
     var following: [String: ServedEngine] = [:]
   }
 
-  private let log: LogStore
-  private let options: Options
+  let log: LogStore
+  let options: Options
   let logger: Logger
   private let registered = Mutex(Engines())
-  private let trainer: TrainingQueue
+  let trainer: TrainingQueue
   private let tableReader: TableReader
   private let dataQueries = QueryEngine(cacheBytes: 0)
 
@@ -279,6 +279,8 @@ package final class RiffleDatabase: Sendable {
 enum RegistryKind {
   static let engine = "engine"
   static let generation = "generation"
+  /// The state of a training that has not ended, by `engine/model`.
+  static let checkpoint = "checkpoint"
 }
 
 /// How an engine stands in the registry.
