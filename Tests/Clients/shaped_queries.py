@@ -58,8 +58,7 @@ FEED_JSON = {
                        "columns": [{"name": "published_at", "ascending": False}]}}],
     "limit": 5, "columns": ["topic"]}
 PARAMETERS = {"user_id": "u0", "topic": "even", "page_size": 5, "item_id": "i3", "q": "odd",
-              "session": ["i2", "i4", "i6"], "language": "en",
-              "list": [{"item_id": "new", "topic": "odd"}, {"item_id": "i1"}]}
+              "session": ["i2", "i4", "i6"], "language": "en"}
 
 FORMS = {
     "feed": (FEED, 5),
@@ -92,7 +91,7 @@ FORMS = {
         "REORDER BY diversity(0.2, text_encoding_embedding_ref='taste') LIMIT 10", 10),
     "id": ("SELECT id FROM item LIMIT 5", 5),
     "ids": ("SELECT * FROM ids(['i5', 'i2', 'i9'])", 3),
-    "given items": ("SELECT * FROM candidate_attributes($list)", 2),
+    "given items": ("SELECT * FROM candidate_attributes([{'item_id': 'new', 'topic': 'odd'}, {'item_id': 'i1'}])", 2),
     "history": ("RECOMMEND FOR HISTORY ('i2', 'i4') LIMIT 4", 4),
     "past": ("SELECT * FROM items WHERE prebuilt('already_seen', input_user_id='u0') LIMIT 30 AS OF 0", 30),
     "groups": ("SELECT topic, COUNT(*) AS n FROM items GROUP BY topic ORDER BY topic", 2),
