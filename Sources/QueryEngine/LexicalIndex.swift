@@ -26,9 +26,13 @@ struct LexicalIndex: Sendable {
   private var documentCount = 0
   private var totalLength = 0
 
+  /// What was indexed, to find what has changed since.
+  private var columns: [Column]
+
   /// - Parameter columns: text columns, or lists of texts. Each text is one part of a row's.
   init(_ settings: LexicalSettings, columns: [Column], rowCount: Int) {
     self.settings = settings
+    self.columns = columns
     lengths = Array(repeating: 0, count: rowCount)
     // A text of a dictionary is cut into terms once, however many rows hold it.
     let parts = columns.map { column in
@@ -36,29 +40,90 @@ struct LexicalIndex: Sendable {
         settings.terms(text).map { number(of: $0) }
       }
     }
-    var counts: [Int32: Int32] = [:]
     for row in 0..<rowCount {
-      counts.removeAll(keepingCapacity: true)
-      var length = 0
-      func add(_ terms: [Int32]) {
-        length += terms.count
-        for term in terms { counts[term, default: 0] += 1 }
-      }
-      for (column, parts) in zip(columns, parts) where !column.isNull(row) {
-        switch column.values {
-        case .string(let codes): add(parts[Int(codes[row])])
-        case .strings(let lists): for code in lists[row] { add(parts[Int(code)]) }
-        default: break
-        }
-      }
-      guard length > 0 else { continue }
-      documentCount += 1
-      totalLength += length
-      lengths[row] = Int32(length)
-      for (term, count) in counts {
-        postings[Int(term)].append(Posting(row: Int32(row), count: count))
+      add(row, LexicalIndex.codes(columns, row).map { parts[$0.column][Int($0.code)] })
+    }
+  }
+
+  /// The index of a later state of the same columns, or nil where so much has changed that making it
+  /// anew is no slower.
+  ///
+  /// - Complexity: a comparison for each row and column, and the work of indexing the changed rows.
+  func updated(_ later: [Column], rowCount: Int) -> LexicalIndex? {
+    guard later.count == columns.count, rowCount >= lengths.count else { return nil }
+    var changed: [Int] = []
+    for row in 0..<lengths.count where !LexicalIndex.isSame(columns, later, row) {
+      changed.append(row)
+      if changed.count > max(64, rowCount / 16) { return nil }
+    }
+    guard rowCount - lengths.count <= max(64, rowCount / 16) else { return nil }
+    var index = self
+    for row in changed { index.remove(row) }
+    index.columns = later
+    index.lengths += Array(repeating: 0, count: rowCount - lengths.count)
+    for row in changed + Array(lengths.count..<rowCount) {
+      index.add(
+        row,
+        LexicalIndex.codes(later, row).map { part in
+          settings.terms(later[part.column].dictionary[part.code]).map { index.number(of: $0) }
+        })
+    }
+    return index
+  }
+
+  /// The texts of a row, as codes of their columns.
+  private static func codes(_ columns: [Column], _ row: Int) -> [(column: Int, code: Int32)] {
+    var out: [(column: Int, code: Int32)] = []
+    for (place, column) in columns.enumerated() where !column.isNull(row) {
+      switch column.values {
+      case .string(let codes): out.append((place, codes[row]))
+      case .strings(let lists): out += lists[row].map { (place, $0) }
+      default: break
       }
     }
+    return out
+  }
+
+  private static func isSame(_ a: [Column], _ b: [Column], _ row: Int) -> Bool {
+    for (x, y) in zip(a, b) {
+      if x.isNull(row) != y.isNull(row) { return false }
+      switch (x.values, y.values) {
+      case (.string(let u), .string(let v)): if u[row] != v[row] { return false }
+      case (.strings(let u), .strings(let v)): if u[row] != v[row] { return false }
+      default: return false
+      }
+    }
+    return true
+  }
+
+  private mutating func add(_ row: Int, _ parts: [[Int32]]) {
+    var counts: [Int32: Int32] = [:]
+    var length = 0
+    for terms in parts {
+      length += terms.count
+      for term in terms { counts[term, default: 0] += 1 }
+    }
+    guard length > 0 else { return }
+    documentCount += 1
+    totalLength += length
+    lengths[row] = Int32(length)
+    for (term, count) in counts {
+      postings[Int(term)].append(Posting(row: Int32(row), count: count))
+    }
+  }
+
+  private mutating func remove(_ row: Int) {
+    guard lengths[row] > 0 else { return }
+    documentCount -= 1
+    totalLength -= Int(lengths[row])
+    lengths[row] = 0
+    var gone: Set<Int32> = []
+    for part in LexicalIndex.codes(columns, row) {
+      for term in settings.terms(columns[part.column].dictionary[part.code]) {
+        if let number = terms[term] { gone.insert(number) }
+      }
+    }
+    for number in gone { postings[Int(number)].removeAll { $0.row == Int32(row) } }
   }
 
   private mutating func number(of term: String) -> Int32 {
@@ -107,7 +172,7 @@ struct LexicalIndex: Sendable {
     guard fuzziness > 0 else { return out }
     let letters = Array(term.unicodeScalars)
     var near: [(distance: Int, number: Int32)] = []
-    for (number, name) in names.enumerated() where name != term {
+    for (number, name) in names.enumerated() where name != term && !postings[number].isEmpty {
       let other = Array(name.unicodeScalars)
       guard abs(other.count - letters.count) <= fuzziness else { continue }
       if let distance = boundedDistance(letters, other, fuzziness) {
@@ -156,9 +221,15 @@ final class LexicalCache: Sendable {
     settings.fields = fields
     let key = Key(
       version: source.catalogVersion, rowCount: source.items.rowCount, settings: settings)
-    if let kept = newest.withLock({ $0?.key == key ? $0?.index : nil }) { return kept }
+    let kept = newest.withLock { $0 }
+    if let kept, kept.key == key { return kept.index }
     let columns = fields.compactMap { source.items[$0] }
-    let index = LexicalIndex(settings, columns: columns, rowCount: source.items.rowCount)
+    let rowCount = source.items.rowCount
+    var earlier: LexicalIndex?
+    if let kept, kept.key.settings == settings, kept.key.version < key.version {
+      earlier = kept.index.updated(columns, rowCount: rowCount)
+    }
+    let index = earlier ?? LexicalIndex(settings, columns: columns, rowCount: rowCount)
     newest.withLock { kept in
       if kept.map({ $0.key.version <= key.version }) ?? true { kept = (key, index) }
     }

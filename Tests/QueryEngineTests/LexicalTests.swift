@@ -78,4 +78,37 @@ import Testing
     }
     #expect(first.contains("red fox"))
   }
+
+  /// An index that followed a catalog's changes answers as one that is made from scratch.
+  @Test(arguments: 0..<6 as Range<UInt64>)
+  func `follows changes of the catalog`(seed: UInt64) throws {
+    var source = FakeSource(rows: 150, seed: seed)
+    var dice = Dice(seed)
+    let following = QueryEngine()
+    for step in 0..<12 {
+      for _ in 0..<dice.below(6) {
+        let isNew = dice.chance(40)
+        let row = isNew ? source.items.appendEmptyRow() : dice.below(source.items.rowCount)
+        if isNew { source.listed.grow(to: row + 1, with: true) }
+        var cells = source.cells[dice.below(source.cells.count)]
+        cells[0] = .string("i\(row)")
+        if dice.chance(50) { cells[1] = .string(dice.pick(["brown fox", "new red", "grey sea"])) }
+        if dice.chance(20) { cells[1] = .null }
+        source.items.setRow(row, to: cells)
+      }
+      source.catalogVersion += 1
+      for words in ["red", "fox grey", "sea new brown", "gren"] {
+        let request = QueryRequest(
+          text: "SELECT * FROM text_search(query=$q, fuzziness=1, limit=1000) LIMIT 1000",
+          parameters: ["q": .string(words)])
+        let followed = try following.run(request, on: source)
+        let fresh = try QueryEngine().run(request, on: source)
+        let comment = Comment(rawValue: "seed \(seed), step \(step): \(words)")
+        #expect(followed.rows == fresh.rows, comment)
+        #expect(
+          zip(followed.scores, fresh.scores).allSatisfy { abs(($0 ?? 0) - ($1 ?? 0)) < 1e-9 },
+          comment)
+      }
+    }
+  }
 }
