@@ -77,7 +77,7 @@ extension Executor {
       guard let vector = try source.vector(embedding: embedding, of: input) else {
         return Nearest(
           rows: [], scores: [],
-          note: "fallback: nothing is known of \(input.description), so items came unranked")
+          note: "fallback: popular (nothing is known of \(input.description))")
       }
       return try source.nearest(
         embedding: embedding, toVector: vector, count: count, among: rows)

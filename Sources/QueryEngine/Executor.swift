@@ -196,13 +196,20 @@ struct Executor {
   }
 
   /// Adds rows that no retriever ranked, behind all others and without a score, until `LIMIT` is met:
-  /// the promise does not rest on an index that holds every item.
+  /// the promise does not rest on an index that holds every item. Popular ones come first.
   private mutating func fill(from rows: Bitmap) {
     let missing = plan.needed - candidates.rows.count
     guard missing > 0 else { return }
     var rows = rows
     for row in candidates.rows { rows[row.index] = false }
-    let added = rows.rows.prefix(missing).map { CatalogRow($0) }
+    let left = rows.rows.map { CatalogRow($0) }
+    var added = Array(left.prefix(missing))
+    if left.count > missing, source.derivedColumnNames.contains("_derived_popular_rank"),
+      let ranks = source.derivedColumn("_derived_popular_rank")
+    {
+      let keys = OrderKeys(ranks, left, isDescending: false, nullsFirst: false).keys
+      added = smallest(missing, of: left.count, by: [keys]).map { left[$0] }
+    }
     guard !added.isEmpty else { return }
     candidates.rows += added
     candidates.scores += Array(repeating: nil, count: added.count)

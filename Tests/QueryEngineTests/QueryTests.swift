@@ -99,7 +99,10 @@ private let user = UserID("u1")
         text: "SELECT * FROM similarity(embedding_ref='seq', input_user_id='u', limit=2) LIMIT 10"),
       on: source)
     #expect(Set(result.rows.prefix(4).map(\.index)) == Set(listed.prefix(4)))
-    #expect(result.rows.dropFirst(4).map(\.index) == Array(listed[4..<10]))
+    let popular = listed[4...].sorted {
+      (source.mixed("rank", $0) % 1000, $0) < (source.mixed("rank", $1) % 1000, $1)
+    }
+    #expect(result.rows.dropFirst(4).map(\.index) == Array(popular.prefix(6)))
     #expect(result.scores.dropFirst(4).allSatisfy { $0 == nil })
     #expect(result.notes == ["6 items that the index does not hold were added to reach LIMIT"])
   }
@@ -334,5 +337,18 @@ private let user = UserID("u1")
         order by score DESC NULLS LAST, then retrieval, then row
         limit 20 offset 2
         """)
+  }
+
+  @Test func `fall back to popular items for a session of which nothing is known, and say so`()
+    throws
+  {
+    let source = FakeSource(rows: 60, seed: 2)
+    func ids(_ text: String) throws -> QueryResult {
+      try QueryEngine().run(QueryRequest(text: text), on: source)
+    }
+    let answer = try ids("RECOMMEND FOR HISTORY ('nobody', 'knows') LIMIT 5")
+    let popular = try ids("SELECT * FROM column_order(columns='_derived_popular_rank') LIMIT 5")
+    #expect(answer.ids == popular.ids)
+    #expect(answer.notes.first == "fallback: popular (nothing is known of a session of 2 items)")
   }
 }
