@@ -74,7 +74,7 @@ let package = Package(
         "Training", "QueryLanguage", "QueryEngine", yams, logging,
       ]),
     module("Worlds", ["Domain"]),
-    module("HTTPAPI", ["Engine", hummingbird, httpTypes, nio, logging]),
+    module("HTTPAPI", ["Engine", "State", hummingbird, httpTypes, nio, logging]),
     .executableTarget(
       name: "riffle", dependencies: ["HTTPAPI", "Engine", "Worlds", arguments, logging],
       swiftSettings: settings),

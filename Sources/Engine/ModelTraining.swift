@@ -121,15 +121,19 @@ package struct ModelTraining {
       options: options(userCount: data.users.count, itemCount: data.vocabulary.count),
       kernels: kernels)
     var validationNDCG: Double?
+    var validatedEpoch: Int?
     let result = try trainer.run(validating: split, from: checkpoint, saving: saving) { state in
-      validationNDCG = state.validationNDCG ?? validationNDCG
+      if let ndcg = state.validationNDCG {
+        validationNDCG = ndcg
+        validatedEpoch = state.epoch
+      }
       let done = Double(state.epoch - 1) + Double(state.step) / Double(max(1, state.steps))
       return progress(
         EngineProgress(
           model: policy.name, epoch: state.epoch, epochs: state.epochs,
           fraction: done / Double(state.epochs), loss: state.loss,
           tokensPerSecond: state.tokensPerSecond, validationNDCG: validationNDCG,
-          secondsLeft: state.secondsLeft))
+          validatedEpoch: validatedEpoch, secondsLeft: state.secondsLeft))
     }
     let evaluation = judge(result.model, on: data, split, others: others)
     let seconds = String(format: "%.1f", result.secondsTraining)
