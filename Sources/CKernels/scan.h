@@ -200,6 +200,10 @@ static void scan_ids(const rk_rows *rows, const rk_query *query, const int32_t *
     offer_bytes(rows, query, ids + i, n - i < rk_chunk_rows ? n - i : rk_chunk_rows, best);
 }
 
+// Bytes. Fetching so far ahead took a scan of a million rows of 64 from 1.9 to 1.5 ms; 2 KiB gave 1.75,
+// 16 KiB 1.8.
+enum { scan_ahead = 8192 };
+
 INLINE int is_set(const uint64_t *mask, long i) { return (int)(mask[i >> 6] >> (i & 63) & 1); }
 
 // Scores rows that stand side by side, in blocks of 64, and takes in those of `words` (or all).
@@ -218,6 +222,7 @@ INLINE void scan_piece(const uint8_t *codes, const float *scales, long count, lo
       if (!(word >> g & low_bits(GROUP))) continue;
       const uint8_t *at[GROUP];
       UNROLL for (long j = 0; j < GROUP; j++) at[j] = block + (g + j) * stride;
+      prefetch(at[0] + scan_ahead, GROUP * stride);
       byte_products(at, query->codes, stride, product + g);
     }
     for (long v = 0; v < 64; v += VL) {
@@ -240,12 +245,19 @@ INLINE void scan_piece(const uint8_t *codes, const float *scales, long count, lo
   }
 }
 
-static void scan_list(const rk_list *list, long code_stride, const rk_query *query,
-                      const uint64_t *mask, const uint64_t *skip, rk_best *best) {
+enum { next_bytes = 8192 };
+
+static void scan_list(const rk_list *list, const rk_list *next, long code_stride,
+                      const rk_query *query, const uint64_t *mask, const uint64_t *skip,
+                      rk_best *best) {
   float bound = scan_bound(query, list->error, list->norm);
   for (long i = 0; i < list->count; i += rk_chunk_rows) {
     long here = list->count - i < rk_chunk_rows ? list->count - i : rk_chunk_rows;
     rk_best_prepare(best);
+    if (next && i + here == list->count) {
+      prefetch(next->codes, next_bytes);
+      prefetch(next->scales, 256);
+    }
     scan_piece(list->codes + i * code_stride, list->scales + i, here, code_stride, query, bound, 0,
                0, list->ids + i, mask, skip, best);
     best->scanned += here;
@@ -303,6 +315,7 @@ static void scan_floats(const rk_rows *rows, const rk_query *query, const uint64
       const float *block = chunk->floats + base * stride;
       for (long j = 0; j < 64; j += 4) {
         const float *a = block + j * stride;
+        prefetch(a + scan_ahead / 4, 16 * stride);
         *(v4u *)(values + j) =
             dot4(a, a + stride, a + 2 * stride, a + 3 * stride, query->floats, stride);
       }

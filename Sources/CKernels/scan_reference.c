@@ -67,8 +67,10 @@ static void scan_bytes(const rk_rows *rows, const rk_query *query, const uint64_
   }
 }
 
-static void scan_list(const rk_list *list, long code_stride, const rk_query *query,
-                      const uint64_t *mask, const uint64_t *skip, rk_best *best) {
+static void scan_list(const rk_list *list, const rk_list *next, long code_stride,
+                      const rk_query *query, const uint64_t *mask, const uint64_t *skip,
+                      rk_best *best) {
+  (void)next;
   for (long i = 0; i < list->count; i++) {
     if (i % rk_chunk_rows == 0) rk_best_prepare(best);
     int32_t id = list->ids[i];

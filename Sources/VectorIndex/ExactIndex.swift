@@ -108,7 +108,7 @@ extension ExactIndex {
   ) -> (hits: [Hit], scan: Scan, scannedRows: Int, rescoredRows: Int) {
     check(allowed)
     let wanted = min(count, rowCount)
-    let scan = bytesHold(query) ? scan ?? quickerScan(among: allowed) : .floats
+    let scan = bytesHold(query) ? scan ?? quickerScan(of: count, among: allowed) : .floats
     guard wanted > 0 else { return ([], scan, 0, 0) }
     return withSearch(query, count: wanted, ascending: true) { rows, query, best in
       switch scan {
@@ -120,11 +120,10 @@ extension ExactIndex {
     }
   }
 
-  /// Below this many allowed rows the second scoring takes as long as the bytes save.
-  private static var fewRows: Int { 1024 }
-
-  private func quickerScan(among allowed: [UInt64]) -> Scan {
-    population(of: allowed) < Self.fewRows ? .floats : .bytes
+  /// Bytes are quicker where the rows saved outweigh the two or three times `count` rows that are
+  /// scored twice; measured on 2,000 and 10,000 rows of 64 with counts of 10, 100 and 300.
+  private func quickerScan(of count: Int, among allowed: [UInt64]) -> Scan {
+    population(of: allowed) < 1024 + 24 * count ? .floats : .bytes
   }
 
   /// The number of rows in a bitmap.

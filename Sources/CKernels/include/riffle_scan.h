@@ -86,9 +86,10 @@ typedef struct rk_scan_table {
   void (*scan_bytes)(const rk_rows *rows, const rk_query *query, const uint64_t *mask,
                      rk_best *best);
   // Offers the rows of a list whose bit is set in `mask` and not set in `skip` (which may be NULL),
-  // over bytes.
-  void (*scan_list)(const rk_list *list, long code_stride, const rk_query *query,
-                    const uint64_t *mask, const uint64_t *skip, rk_best *best);
+  // over bytes. `next`, which may be NULL, is the list to come, fetched ahead.
+  void (*scan_list)(const rk_list *list, const rk_list *next, long code_stride,
+                    const rk_query *query, const uint64_t *mask, const uint64_t *skip,
+                    rk_best *best);
   // Offers some rows over bytes.
   void (*scan_ids)(const rk_rows *rows, const rk_query *query, const int32_t *ids, long n,
                    rk_best *best);
