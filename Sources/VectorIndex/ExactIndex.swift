@@ -102,21 +102,38 @@ extension ExactIndex {
     search(query, count: count, among: allowed, scan: scan).hits
   }
 
-  /// `nearest` with an account of what was done.
+  /// What a search read: the rows whose bytes or floats a scan met, and those scored a second time.
+  package struct Account: Hashable, Sendable {
+    package var scan: Scan
+    package var scannedRows = 0
+    package var rescoredRows = 0
+  }
+
+  /// What `nearest` does for a search.
+  package func account(
+    of query: [Float], count: Int, among allowed: [UInt64], scan: Scan? = nil
+  ) -> Account {
+    search(query, count: count, among: allowed, scan: scan).account
+  }
+
   func search(
     _ query: [Float], count: Int, among allowed: [UInt64], scan: Scan? = nil
-  ) -> (hits: [Hit], scan: Scan, scannedRows: Int, rescoredRows: Int) {
+  ) -> (hits: [Hit], account: Account) {
     check(allowed)
     let wanted = min(count, rowCount)
     let scan = bytesHold(query) ? scan ?? quickerScan(of: count, among: allowed) : .floats
-    guard wanted > 0 else { return ([], scan, 0, 0) }
+    guard wanted > 0 else { return ([], Account(scan: scan)) }
     return withSearch(query, count: wanted, ascending: true) { rows, query, best in
       switch scan {
       case .floats: kernels.table.pointee.scan_floats(rows, query, allowed, best)
       case .bytes: kernels.table.pointee.scan_bytes(rows, query, allowed, best)
       }
       let hits = Self.finish(best)
-      return (hits, scan, best.pointee.scanned, best.pointee.rescored)
+      return (
+        hits,
+        Account(
+          scan: scan, scannedRows: best.pointee.scanned, rescoredRows: best.pointee.rescored)
+      )
     }
   }
 

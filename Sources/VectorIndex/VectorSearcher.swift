@@ -100,6 +100,7 @@ extension ExactIndex {
   func answer(to query: [Float], count: Int, among allowed: [UInt64]) -> SearchAnswer {
     let found = search(query, count: count, among: allowed)
     return SearchAnswer(
-      hits: found.hits, method: .exact(found.scan), recall: 1, scannedRows: found.scannedRows)
+      hits: found.hits, method: .exact(found.account.scan), recall: 1,
+      scannedRows: found.account.scannedRows)
   }
 }
