@@ -47,6 +47,51 @@ import VectorIndex
     }
   }
 
+  /// Goal: intervals that are a tenth too narrow must show. Method: what rounding takes from a row points
+  /// along the query in half of the rows and against it in the others, and the bytes rank the others
+  /// higher, by little less than rounding took from both; then the same with what rounding takes from the
+  /// query.
+  @Test(arguments: SearchKernels.available)
+  func `is right where all roundings conspire`(version: String) throws {
+    let kernels = try SearchKernels.named(version)
+    var generator = SplitMix64(seed: 77)
+    let width = 64
+    let rows = 1100
+    let all = generator.mask(rows: rows, share: 1.1)
+    for round in 0..<6 {
+      let signs = (0..<width).map { _ in Bool.random(using: &generator) ? Float(1) : -1 }
+      var vectors: [Float] = []
+      var query: [Float] = []
+      for row in 0..<rows {
+        let isBetter = row % 2 == 0
+        // 63 numbers, each off by 0.499, make 31.4.
+        let byBytes = Int.random(in: 0...1, using: &generator) + (isBetter ? 40 : 100)
+        if round % 2 == 0 {
+          query = signs.map { 127 * $0 }
+          var whole = (1..<width).map { _ in Int.random(in: -9...9, using: &generator) }
+          while whole.reduce(0, +) != byBytes {
+            let step = whole.reduce(0, +) < byBytes ? 1 : -1
+            whole[Int.random(in: 0..<width - 1, using: &generator)] += step
+          }
+          vectors.append(127)
+          for i in 1..<width {
+            vectors.append((Float(whole[i - 1]) + (isBetter ? 0.499 : -0.499)) * signs[i])
+          }
+        } else {
+          query = [127] + signs[1...].map { 0.499 * $0 }
+          vectors.append(Float(byBytes))
+          vectors += signs[1...].map { (isBetter ? 127 : -127) * $0 }
+        }
+      }
+      let index = ExactIndex(vectors: vectors, width: width, kernels: kernels)
+      for count in [1, 20, 200] {
+        let found = index.nearest(to: query, count: count, among: all, scan: .bytes)
+        #expect(found == ranking(index, query, all, count: count), "round \(round), \(count)")
+        #expect(found.allSatisfy { $0.row % 2 == 0 })
+      }
+    }
+  }
+
   @Test func `scores as the sum of products does`() throws {
     var generator = SplitMix64(seed: 3)
     for version in SearchKernels.available {

@@ -152,12 +152,50 @@ struct Made {
     #expect(answer.hits[0].row == 77)
     #expect(!answer.hits.contains { $0.row == best[0].row })
     #expect(answer.hits[1...].map(\.row) == best[1...].map(\.row))
+    // Rows that stay near their old place must not be found at both.
+    let near = searcher.nearest(to: query, count: 20, among: all).hits.map(\.row)
+    for row in near {
+      searcher.replace(row: row, with: searcher.rows.vector(at: row).map { 1.001 * $0 })
+    }
+    #expect(searcher.nearest(to: query, count: 20, among: all).hits.map(\.row) == near)
     searcher.append(query.map { 20 * $0 })
     let more = searcher.nearest(
       to: query, count: 5, among: [UInt64](repeating: .max, count: 187) + [(1 << 33) - 1])
     #expect(more.hits[0].row == 12_000)
-    #expect(searcher.partitioned?.changedRowCount == 3)
+    #expect(searcher.partitioned?.changedRowCount == 3 + near.count - 1)
     #expect(before.nearest(to: query, count: 5, among: all).hits == best)
+  }
+
+  /// Equal scores in different lists stand in row order too, and the later rows are left out.
+  @Test func `breaks ties as exact search does`() throws {
+    var generator = SplitMix64(seed: 31)
+    let kernels = try #require(Kernels(environment: [:]))
+    func draw() -> [Float] {
+      while true {
+        let drawn = (0..<2).map { _ in Float(Int.random(in: -9...9, using: &generator)) }
+        if drawn != [0, 0] { return drawn }
+      }
+    }
+    let rows = ExactIndex(
+      vectors: (0..<6000).flatMap { _ in draw() }, width: 2, kernels: kernels)
+    var settings = Partition.Settings()
+    settings.count = 40
+    settings.recall = 1
+    settings.listCount = 24
+    let partition = try #require(
+      Partition.make(
+        of: rows, kernels: kernels, queries: (0..<256).map { _ in draw() }, settings: settings))
+    var searcher = VectorSearcher(rows)
+    searcher.use(partition)
+    let all = generator.mask(rows: 6000, share: 1.1)
+    var partitioned = 0
+    for _ in 0..<100 {
+      let query = draw()
+      let answer = searcher.nearest(to: query, count: 40, among: all)
+      if case .partitioned = answer.method { partitioned += 1 }
+      #expect(answer.hits == rows.nearest(to: query, count: 40, among: all), "\(query)")
+    }
+    #expect(partitioned > 50)
   }
 
   @Test(arguments: [World.equal, .zeros, .tiny, .huge, .lengths])
