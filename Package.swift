@@ -80,9 +80,9 @@ let package = Package(
 
     tests("Domain"),
     tests("Columns"),
-    tests("Storage"),
-    tests("Ingest"),
-    tests("State"),
+    tests("Storage", [grdb]),
+    tests("Ingest", [grdb]),
+    tests("State", ["Storage", grdb]),
     tests("Kernels"),
     tests("Neural"),
     tests("Models", resources: [.copy("Golden")]),

@@ -1,4 +1,4 @@
-// The hash behind dropout, shared by all versions so that they drop the same elements.
+// What all versions must do alike to the bit: the hash behind dropout, and rounding to bfloat16.
 #pragma once
 #include <stdint.h>
 
@@ -6,6 +6,21 @@
 #define RK_HASH1 0x9E3779B1u
 #define RK_HASH2 0x85EBCA77u
 #define RK_HASH3 0xC2B2AE3Du
+
+// float to bfloat16, to nearest even. Not-a-numbers stay so.
+static inline uint32_t rk_bf16(float x) {
+  uint32_t u;
+  __builtin_memcpy(&u, &x, 4);
+  if ((u & 0x7fffffff) > 0x7f800000) return (u >> 16) | 0x40;
+  return (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+}
+
+static inline float rk_from_bf16(uint32_t half) {
+  uint32_t u = half << 16;
+  float x;
+  __builtin_memcpy(&x, &u, 4);
+  return x;
+}
 
 static inline float rk_keep(uint32_t index, uint32_t seed, uint32_t threshold, float scale) {
   uint32_t h = (index + seed) * RK_HASH1;

@@ -33,12 +33,150 @@ static void gemm_packed(long m, long n, long k, float alpha, const float *a, lon
   gemm(m, n, k, alpha, a, row_stride, column_stride, packed, n, accumulate, c, ldc, 0);
 }
 
+static float keep(long i, rk_dropout d) {
+  return d.threshold ? rk_keep((uint32_t)i, d.seed, d.threshold, d.scale) : 1.0f;
+}
+
+static double phi(double x) { return 0.5 * erfc(-x * 0.70710678118654752440); }
+
+static double activate(int activation, double x, double *slope) {
+  double s;
+  switch (activation) {
+    case rk_gelu:
+      *slope = phi(x) + x * 0.39894228040143267794 * exp(-0.5 * x * x);
+      return x * phi(x);
+    case rk_silu:
+      s = 1 / (1 + exp(-x));
+      *slope = s * (1 + x * (1 - s));
+      return x * s;
+    default:
+      *slope = x > 0;
+      return x > 0 ? x : 0;
+  }
+}
+
+static void finish(long m, long n, const rk_epilogue *e, float *c, long ldc, const float *products) {
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) {
+      double x = products[i * n + j] + e->bias[j], slope;
+      float kept = keep(i * e->columns + j, e->dropout);
+      if (e->kind == rk_bias_dropout_add) {
+        x = e->residual[i * ldc + j] + x * kept;
+      } else if (e->kind == rk_bias_activation) {
+        x = activate(e->activation, x, &slope) * kept;
+        if (e->slopes) e->slopes[i * ldc + j] = (float)(slope * kept);
+      }
+      c[i * ldc + j] = (float)x;
+    }
+}
+
+static void gemm_epilogue(long m, long n, long k, const float *a, long lda, const float *packed,
+                          const rk_epilogue *epilogue, float *c, long ldc) {
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) {
+      float product;
+      gemm(1, 1, k, 1, a + i * lda, lda, 1, packed + j, n, 0, &product, 1, 0);
+      rk_epilogue one = *epilogue;
+      one.bias += j;
+      if (one.residual) one.residual += i * ldc + j;
+      if (one.slopes) one.slopes += i * ldc + j;
+      one.dropout.seed += (uint32_t)(i * one.columns + j);
+      finish(1, 1, &one, c + i * ldc + j, ldc, &product);
+    }
+}
+
 static void gemm_exp(long m, long n, long k, const float *a, long lda, const float *packed,
                      float *c, long ldc, float *row_sums) {
   gemm(m, n, k, 1, a, lda, 1, packed, n, 0, c, ldc, 0);
   for (long i = 0; i < m; i++) {
     double sum = 0;
     for (long j = 0; j < n; j++) sum += c[i * ldc + j] = expf(c[i * ldc + j]);
+    row_sums[i] = (float)sum;
+  }
+}
+
+static void bf16_rows(long m, long k, const float *x, long ldx, uint32_t *out, long stride) {
+  for (long i = 0; i < m; i++)
+    for (long p = 0; p < k; p += 2)
+      out[i * stride + p / 2] =
+          rk_bf16(x[i * ldx + p]) | (p + 1 < k ? rk_bf16(x[i * ldx + p + 1]) << 16 : 0);
+}
+
+static void bf16_row_pairs(long k, long n, const float *x, long ldx, uint32_t *out, long stride) {
+  for (long p = 0; p < k; p += 2)
+    for (long j = 0; j < n; j++)
+      out[p / 2 * stride + j] =
+          rk_bf16(x[p * ldx + j]) | (p + 1 < k ? rk_bf16(x[(p + 1) * ldx + j]) << 16 : 0);
+}
+
+static size_t bf16_packed(long n, long k) { return (size_t)(n * ((k + 1) / 2)); }
+
+static void bf16_pack(int transposed, long n, long k, const float *b, long ldb, uint32_t *packed) {
+  for (long p = 0; p < k; p += 2)
+    for (long j = 0; j < n; j++) {
+      float x = transposed ? b[j * ldb + p] : b[p * ldb + j];
+      float y = p + 1 == k ? 0 : transposed ? b[j * ldb + p + 1] : b[(p + 1) * ldb + j];
+      packed[p / 2 * n + j] = rk_bf16(x) | rk_bf16(y) << 16;
+    }
+}
+
+static void bf16_gemm(long m, long n, long pairs, float alpha, const uint32_t *a, long row_stride,
+                      long column_stride, const uint32_t *packed, int accumulate, float *c,
+                      long ldc) {
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) {
+      double sum = 0;
+      for (long p = 0; p < pairs; p++) {
+        uint32_t x = a[i * row_stride + p * column_stride], y = packed[p * n + j];
+        sum += (double)rk_from_bf16(x & 0xffff) * rk_from_bf16(y & 0xffff);
+        sum += (double)rk_from_bf16(x >> 16) * rk_from_bf16(y >> 16);
+      }
+      c[i * ldc + j] = (float)(alpha * sum + (accumulate ? c[i * ldc + j] : 0));
+    }
+}
+
+static void bf16_gemm_epilogue(long m, long n, long pairs, const uint32_t *a, long lda,
+                               const uint32_t *packed, const rk_epilogue *epilogue, float *c,
+                               long ldc) {
+  for (long i = 0; i < m; i++)
+    for (long j = 0; j < n; j++) {
+      float product = 0;
+      double sum = 0;
+      for (long p = 0; p < pairs; p++) {
+        uint32_t x = a[i * lda + p], y = packed[p * n + j];
+        sum += (double)rk_from_bf16(x & 0xffff) * rk_from_bf16(y & 0xffff);
+        sum += (double)rk_from_bf16(x >> 16) * rk_from_bf16(y >> 16);
+      }
+      product = (float)sum;
+      rk_epilogue one = *epilogue;
+      one.bias += j;
+      if (one.residual) one.residual += i * ldc + j;
+      if (one.slopes) one.slopes += i * ldc + j;
+      one.dropout.seed += (uint32_t)(i * one.columns + j);
+      finish(1, 1, &one, c + i * ldc + j, ldc, &product);
+    }
+}
+
+static void bf16_gemm_exp(long m, long n, long pairs, const uint32_t *a, long lda,
+                          const uint32_t *packed, uint32_t *rows, long row_stride,
+                          uint32_t *row_pairs, long pair_stride, float *row_sums) {
+  for (long i = 0; i < m; i++) {
+    double sum = 0;
+    for (long j = 0; j < n; j++) {
+      double s = 0;
+      for (long p = 0; p < pairs; p++) {
+        uint32_t x = a[i * lda + p], y = packed[p * n + j];
+        s += (double)rk_from_bf16(x & 0xffff) * rk_from_bf16(y & 0xffff);
+        s += (double)rk_from_bf16(x >> 16) * rk_from_bf16(y >> 16);
+      }
+      float e = expf((float)s);
+      sum += e;
+      uint32_t half = rk_bf16(e);
+      uint32_t *r = rows + i * row_stride + j / 2;
+      *r = j % 2 ? (*r & 0xffff) | half << 16 : half;
+      uint32_t *t = row_pairs + i / 2 * pair_stride + j;
+      *t = i % 2 ? (*t & 0xffff) | half << 16 : half;
+    }
     row_sums[i] = (float)sum;
   }
 }
@@ -51,6 +189,18 @@ static void exp_rows(long m, long n, float *c, long ldc, float *row_max, float *
     for (long j = 0; j < n; j++) sum += row[j] = expf(row[j] - max);
     row_max[i] = max;
     row_sums[i] = (float)sum;
+  }
+}
+
+static void logistic_rows(long m, long n, float *c, long ldc, float *row_losses) {
+  for (long i = 0; i < m; i++) {
+    double loss = 0;
+    for (long j = 0; j < n; j++) {
+      double s = c[i * ldc + j];
+      loss += (s > 0 ? s : 0) + log1p(exp(-fabs(s)));
+      c[i * ldc + j] = (float)(1 / (1 + exp(-s)));
+    }
+    row_losses[i] = (float)loss;
   }
 }
 
@@ -70,6 +220,10 @@ static void axpy(long n, float alpha, const float *x, float *y) {
   for (long i = 0; i < n; i++) y[i] += alpha * x[i];
 }
 
+static void blend(long n, float share, const float *x, float *y) {
+  for (long i = 0; i < n; i++) y[i] += share * (x[i] - y[i]);
+}
+
 static void scale_rows(long m, long n, const float *factors, const float *x, float *out) {
   for (long i = 0; i < m; i++)
     for (long j = 0; j < n; j++) out[i * n + j] = factors[i] * x[i * n + j];
@@ -78,11 +232,6 @@ static void scale_rows(long m, long n, const float *factors, const float *x, flo
 static void column_sums(long m, long n, const float *x, float *sums) {
   for (long i = 0; i < m; i++)
     for (long j = 0; j < n; j++) sums[j] += x[i * n + j];
-}
-
-static void add_bias(long m, long n, const float *bias, float *x) {
-  for (long i = 0; i < m; i++)
-    for (long j = 0; j < n; j++) x[i * n + j] += bias[j];
 }
 
 static void layer_norm(long m, long n, float epsilon, const float *x, const float *gamma,
@@ -124,36 +273,37 @@ static void layer_norm_backward(long m, long n, const float *dy, const float *x,
   }
 }
 
-static float keep(long i, rk_dropout d) {
-  return d.threshold ? rk_keep((uint32_t)i, d.seed, d.threshold, d.scale) : 1.0f;
-}
-
-static void bias_dropout_add(long m, long n, const float *x, const float *bias,
-                             const float *residual, rk_dropout dropout, float *out) {
-  for (long i = 0; i < m * n; i++)
-    out[i] = residual[i] + (x[i] + bias[i % n]) * keep(i, dropout);
-}
-
-static double phi(double x) { return 0.5 * erfc(-x * 0.70710678118654752440); }
-
-static void bias_activation(long m, long n, int activation, float *u, const float *bias,
-                            rk_dropout dropout, float *out) {
-  for (long i = 0; i < m * n; i++) {
-    u[i] += bias[i % n];
-    float y = activation == rk_gelu ? (float)(u[i] * phi(u[i])) : u[i] > 0 ? u[i] : 0;
-    out[i] = y * keep(i, dropout);
+static void rms_norm(long m, long n, float epsilon, const float *x, const float *gamma, float *y,
+                     float *inverse) {
+  for (long i = 0; i < m; i++) {
+    double squares = 0;
+    for (long j = 0; j < n; j++) squares += (double)x[i * n + j] * x[i * n + j];
+    double r = 1 / sqrt(squares / (double)n + epsilon);
+    for (long j = 0; j < n; j++) y[i * n + j] = (float)(x[i * n + j] * r * gamma[j]);
+    inverse[i] = (float)r;
   }
 }
 
-static void activation_backward(long count, int activation, const float *u, const float *d,
-                                rk_dropout dropout, float *du) {
-  for (long i = 0; i < count; i++) {
-    double x = u[i];
-    double slope = activation == rk_gelu
-                       ? phi(x) + x * 0.39894228040143267794 * exp(-0.5 * x * x)
-                       : x > 0;
-    du[i] = (float)(d[i] * keep(i, dropout) * slope);
+static void rms_norm_backward(long m, long n, const float *dy, const float *x, const float *gamma,
+                              const float *inverse, int accumulate, float *dx, float *dgamma) {
+  for (long i = 0; i < m; i++) {
+    double c = 0;
+    for (long j = 0; j < n; j++) {
+      double h = x[i * n + j] * inverse[i];
+      c += dy[i * n + j] * gamma[j] * h;
+      dgamma[j] += (float)(dy[i * n + j] * h);
+    }
+    c /= (double)n;
+    for (long j = 0; j < n; j++) {
+      double h = x[i * n + j] * inverse[i];
+      float v = (float)(inverse[i] * (dy[i * n + j] * gamma[j] - h * c));
+      dx[i * n + j] = accumulate ? dx[i * n + j] + v : v;
+    }
   }
+}
+
+static void multiply(long count, const float *a, const float *b, float *out) {
+  for (long i = 0; i < count; i++) out[i] = a[i] * b[i];
 }
 
 static void apply_dropout(long count, const float *x, rk_dropout dropout, float *out) {
@@ -300,21 +450,31 @@ const rk_table rk_reference = {
     .packed_floats = packed_floats,
     .pack = pack,
     .gemm_packed = gemm_packed,
+    .gemm_epilogue = gemm_epilogue,
     .gemm = gemm,
     .gemm_scratch = gemm_scratch,
     .gemm_exp = gemm_exp,
+    .native_bf16 = 0,
+    .bf16_rows = bf16_rows,
+    .bf16_row_pairs = bf16_row_pairs,
+    .bf16_packed = bf16_packed,
+    .bf16_pack = bf16_pack,
+    .bf16_gemm = bf16_gemm,
+    .bf16_gemm_epilogue = bf16_gemm_epilogue,
+    .bf16_gemm_exp = bf16_gemm_exp,
     .exp_rows = exp_rows,
+    .logistic_rows = logistic_rows,
     .count_at_least = count_at_least,
     .dot = dot,
     .axpy = axpy,
+    .blend = blend,
     .scale_rows = scale_rows,
     .column_sums = column_sums,
-    .add_bias = add_bias,
     .layer_norm = layer_norm,
     .layer_norm_backward = layer_norm_backward,
-    .bias_dropout_add = bias_dropout_add,
-    .bias_activation = bias_activation,
-    .activation_backward = activation_backward,
+    .rms_norm = rms_norm,
+    .rms_norm_backward = rms_norm_backward,
+    .multiply = multiply,
     .apply_dropout = apply_dropout,
     .embed = embed,
     .embed_backward = embed_backward,

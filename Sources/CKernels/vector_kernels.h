@@ -178,12 +178,9 @@ static void pack(int transposed, long n, long k, const float *b, long ldb, float
 
 enum { store_product, add_product, exp_product };
 
-// One register tile. m <= MR rows, n <= NR columns; short tiles repeat the last row and go through
-// a buffer.
-INLINE void tile(long k, const float *a, long row_stride, long column_stride, const float *b,
-                 long ldb, float *c, long ldc, long m, long n, int mode, float alpha,
-                 vf *row_sums) {
-  vf acc[MR][2];
+// The products of one register tile. Short tiles (m < MR rows) repeat the last row.
+INLINE void product_tile(long k, const float *a, long row_stride, long column_stride,
+                         const float *b, long ldb, long m, vf acc[MR][2]) {
   UNROLL for (int i = 0; i < MR; i++) acc[i][0] = acc[i][1] = (vf){0};
   if (m == MR) {
     for (long p = 0; p < k; p++) {
@@ -210,6 +207,14 @@ INLINE void tile(long k, const float *a, long row_stride, long column_stride, co
       b += ldb;
     }
   }
+}
+
+// One register tile of m <= MR rows and n <= NR columns, stored; short ones go through a buffer.
+INLINE void tile(long k, const float *a, long row_stride, long column_stride, const float *b,
+                 long ldb, float *c, long ldc, long m, long n, int mode, float alpha,
+                 vf *row_sums) {
+  vf acc[MR][2];
+  product_tile(k, a, row_stride, column_stride, b, ldb, m, acc);
   if (m == MR && n == NR) {
     UNROLL for (int i = 0; i < MR; i++) {
       float *o = c + i * ldc;
@@ -340,6 +345,80 @@ static void gemm(long m, long n, long k, float alpha, const float *a, long row_s
   }
 }
 
+// What an epilogue makes of a vector of products that starts at a row and column; `left` columns
+// remain. `c` is where the result goes.
+INLINE void finish(const rk_epilogue *e, int kind, vf x, long row, long column, long left, float *c,
+                   long offset) {
+  x += get(e->bias + column, 0, left);
+  if (kind == rk_bias_dropout_add) {
+    if (e->dropout.threshold) x *= keep_v(row * e->columns + column, e->dropout);
+    x += get(e->residual + offset, 0, left);
+  } else if (kind == rk_bias_activation) {
+    vf y, slope;
+    if (e->activation == rk_gelu) {
+      vf cumulative, density;
+      normal_v(x, &cumulative, &density);
+      y = x * cumulative;
+      slope = cumulative + x * splat(0.39894228f) * density;
+    } else if (e->activation == rk_silu) {
+      vf s = splat(1.0f) / (splat(1.0f) + exp_v(-x));
+      y = x * s;
+      slope = s * (splat(1.0f) + x * (splat(1.0f) - s));
+    } else {
+      y = max_f(x, splat(0));
+      slope = select_f(x > splat(0), splat(1), splat(0));
+    }
+    if (e->dropout.threshold) {
+      vf kept = keep_v(row * e->columns + column, e->dropout);
+      y *= kept;
+      slope *= kept;
+    }
+    if (e->slopes) put(e->slopes + offset, 0, left, slope);
+    x = y;
+  }
+  put(c + offset, 0, left, x);
+}
+
+// Finishes a register tile of m rows and n columns at (row, column).
+INLINE void finish_tile(const rk_epilogue *e, int kind, vf acc[][2], long rows, long m, long n,
+                        long row, long column, float *c, long ldc) {
+  if (m == rows && n == NR) {
+    for (int i = 0; i < rows; i++) {
+      finish(e, kind, acc[i][0], row + i, column, VL, c, (row + i) * ldc + column);
+      finish(e, kind, acc[i][1], row + i, column + VL, VL, c, (row + i) * ldc + column + VL);
+    }
+  } else {
+    for (long i = 0; i < m; i++)
+      for (int h = 0; h < 2 && h * VL < n; h++)
+        finish(e, kind, acc[i][h], row + i, column + h * VL, n - h * VL < VL ? n - h * VL : VL, c,
+               (row + i) * ldc + column + h * VL);
+  }
+}
+
+INLINE void gemm_finished(long m, long n, long k, const float *a, long lda, const float *packed,
+                          const rk_epilogue *e, int kind, float *c, long ldc) {
+  for (long j = 0; j < n; j += NR)
+    for (long i = 0; i < m; i += MR) {
+      vf acc[MR][2];
+      long h = m - i < MR ? m - i : MR;
+      product_tile(k, a + i * lda, lda, 1, packed + j * k, NR, h, acc);
+      finish_tile(e, kind, acc, MR, h, n - j < NR ? n - j : NR, i, j, c, ldc);
+    }
+}
+
+static void gemm_epilogue(long m, long n, long k, const float *a, long lda, const float *packed,
+                          const rk_epilogue *epilogue, float *c, long ldc) {
+  switch (epilogue->kind) {
+    case rk_add_bias:
+      gemm_finished(m, n, k, a, lda, packed, epilogue, rk_add_bias, c, ldc);
+      break;
+    case rk_bias_dropout_add:
+      gemm_finished(m, n, k, a, lda, packed, epilogue, rk_bias_dropout_add, c, ldc);
+      break;
+    default: gemm_finished(m, n, k, a, lda, packed, epilogue, rk_bias_activation, c, ldc);
+  }
+}
+
 static void gemm_exp(long m, long n, long k, const float *a, long lda, const float *packed,
                      float *c, long ldc, float *row_sums) {
   for (long i = 0; i < m; i += MR) {
@@ -349,6 +428,228 @@ static void gemm_exp(long m, long n, long k, const float *a, long lda, const flo
     for (long j = 0; j < n; j += NR)
       tile(k, a + i * lda, lda, 1, packed + j * k, NR, c + i * ldc + j, ldc, h,
            n - j < NR ? n - j : NR, exp_product, 1, sums);
+    for (long r = 0; r < h; r++) row_sums[i + r] = sum_of(sums[r]);
+  }
+}
+
+// ---- matrix products of bfloat16 -----------------------------------------------------------------
+
+// Rows of a register tile: even, because results are stored in pairs of rows.
+enum { MB = MR / 2 * 2 };
+
+typedef uint32_t vuu __attribute__((vector_size(4 * VL), aligned(4)));
+INLINE vu load_u(const uint32_t *p) { return *(const vuu *)p; }
+INLINE void store_u(uint32_t *p, vu x) { *(vuu *)p = x; }
+
+// acc + a.even * b.even + a.odd * b.odd
+#if defined(RK_NATIVE_BF16)
+INLINE vf dot_pairs(vf acc, uint32_t a, vu b) {
+  return (vf)_mm512_dpbf16_ps((__m512)acc, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)b);
+}
+// x in the lower halves, y in the upper ones
+INLINE vu to_pairs(vf x, vf y) {
+  __m256i lower = (__m256i)_mm512_cvtneps_pbh((__m512)x), upper = (__m256i)_mm512_cvtneps_pbh((__m512)y);
+  return (vu)_mm512_or_si512(_mm512_cvtepu16_epi32(lower),
+                             _mm512_slli_epi32(_mm512_cvtepu16_epi32(upper), 16));
+}
+#else
+INLINE vf dot_pairs(vf acc, uint32_t a, vu b) {
+  acc += splat(rk_from_bf16(a & 0xffff)) * (vf)(b << 16);
+  return acc + splat(rk_from_bf16(a >> 16)) * (vf)(b & 0xffff0000u);
+}
+INLINE vu round_bf16(vf x) {
+  vu u = (vu)x, rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  vu nan = (vu)((vi)((u & 0x7fffffff) > 0x7f800000u));
+  return (rounded & ~nan) | (((u >> 16) | 0x40) & nan);
+}
+INLINE vu to_pairs(vf x, vf y) { return round_bf16(x) | round_bf16(y) << 16; }
+#endif
+
+static void bf16_rows(long m, long k, const float *x, long ldx, uint32_t *out, long stride) {
+  for (long i = 0; i < m; i++) {
+    const float *row = x + i * ldx;
+    uint32_t *to = out + i * stride;
+    long p = 0;
+#if defined(RK_NATIVE_BF16)
+    for (; p + 32 <= k; p += 32)
+      store_u(to + p / 2, (vu)_mm512_cvtne2ps_pbh((__m512)load(row + p + 16), (__m512)load(row + p)));
+#endif
+    for (; p + 2 <= k; p += 2) to[p / 2] = rk_bf16(row[p]) | rk_bf16(row[p + 1]) << 16;
+    if (p < k) to[p / 2] = rk_bf16(row[p]);
+  }
+}
+
+static void bf16_row_pairs(long k, long n, const float *x, long ldx, uint32_t *out, long stride) {
+  for (long p = 0; p < k; p += 2) {
+    const float *even = x + p * ldx, *odd = even + ldx;
+    uint32_t *to = out + p / 2 * stride;
+    long j = 0;
+    for (; j + VL <= n; j += VL)
+      store_u(to + j, to_pairs(load(even + j), p + 1 < k ? load(odd + j) : splat(0)));
+    for (; j < n; j++) to[j] = rk_bf16(even[j]) | (p + 1 < k ? rk_bf16(odd[j]) << 16 : 0);
+  }
+}
+
+static size_t bf16_packed(long n, long k) { return (size_t)((n + NR - 1) / NR * NR * ((k + 1) / 2)); }
+
+static void bf16_pack(int transposed, long n, long k, const float *b, long ldb, uint32_t *packed) {
+  long pairs = (k + 1) / 2;
+  for (long j = 0; j < n; j += NR, packed += pairs * NR) {
+    long w = n - j < NR ? n - j : NR;
+    if (w < NR) memset(packed, 0, (size_t)(pairs * NR) * 4);
+    if (!transposed) {
+      bf16_row_pairs(k, w, b + j, ldb, packed, NR);
+    } else {
+      for (long q = 0; q < w; q++) {
+        const float *row = b + (j + q) * ldb;
+        for (long p = 0; p < k; p += 2)
+          packed[p / 2 * NR + q] = rk_bf16(row[p]) | (p + 1 < k ? rk_bf16(row[p + 1]) << 16 : 0);
+      }
+    }
+  }
+}
+
+INLINE void bf16_tile(long pairs, const uint32_t *a, long row_stride, long column_stride,
+                      const uint32_t *b, vf acc[MB][2], long m) {
+  UNROLL for (int i = 0; i < MB; i++) acc[i][0] = acc[i][1] = (vf){0};
+  if (m == MB) {
+    for (long p = 0; p < pairs; p++, a += column_stride, b += NR) {
+      vu b0 = load_u(b), b1 = load_u(b + VL);
+      UNROLL for (int i = 0; i < MB; i++) {
+        acc[i][0] = dot_pairs(acc[i][0], a[i * row_stride], b0);
+        acc[i][1] = dot_pairs(acc[i][1], a[i * row_stride], b1);
+      }
+    }
+  } else {
+    long at[MB];
+    UNROLL for (int i = 0; i < MB; i++) at[i] = (i < m ? i : m - 1) * row_stride;
+    for (long p = 0; p < pairs; p++, a += column_stride, b += NR) {
+      vu b0 = load_u(b), b1 = load_u(b + VL);
+      UNROLL for (int i = 0; i < MB; i++) {
+        acc[i][0] = dot_pairs(acc[i][0], a[at[i]], b0);
+        acc[i][1] = dot_pairs(acc[i][1], a[at[i]], b1);
+      }
+    }
+  }
+}
+
+INLINE void bf16_store(vf acc[MB][2], float alpha, int accumulate, float *c, long ldc, long m,
+                       long n) {
+  if (m == MB && n == NR) {
+    UNROLL for (int i = 0; i < MB; i++) {
+      float *o = c + i * ldc;
+      vf x = acc[i][0] * splat(alpha), y = acc[i][1] * splat(alpha);
+      if (accumulate) {
+        x += load(o);
+        y += load(o + VL);
+      }
+      store(o, x);
+      store(o + VL, y);
+    }
+    return;
+  }
+  float buffer[MB * NR];
+  UNROLL for (int i = 0; i < MB; i++) {
+    store(buffer + i * NR, acc[i][0] * splat(alpha));
+    store(buffer + i * NR + VL, acc[i][1] * splat(alpha));
+  }
+  for (long i = 0; i < m; i++) {
+    float *o = c + i * ldc;
+    const float *x = buffer + i * NR;
+    if (accumulate)
+      for (long j = 0; j < n; j++) o[j] += x[j];
+    else
+      memcpy(o, x, (size_t)n * 4);
+  }
+}
+
+static void bf16_gemm(long m, long n, long pairs, float alpha, const uint32_t *a, long row_stride,
+                      long column_stride, const uint32_t *packed, int accumulate, float *c,
+                      long ldc) {
+  for (long i = 0; i < m; i += MB) {
+    long h = m - i < MB ? m - i : MB;
+    for (long j = 0; j < n; j += NR) {
+      vf acc[MB][2];
+      if (column_stride == 1)
+        bf16_tile(pairs, a + i * row_stride, row_stride, 1, packed + j * pairs, acc, h);
+      else
+        bf16_tile(pairs, a + i * row_stride, 1, column_stride, packed + j * pairs, acc, h);
+      bf16_store(acc, alpha, accumulate, c + i * ldc + j, ldc, h, n - j < NR ? n - j : NR);
+    }
+  }
+}
+
+INLINE void bf16_gemm_finished(long m, long n, long pairs, const uint32_t *a, long lda,
+                               const uint32_t *packed, const rk_epilogue *e, int kind, float *c,
+                               long ldc) {
+  for (long j = 0; j < n; j += NR)
+    for (long i = 0; i < m; i += MB) {
+      vf acc[MB][2];
+      long h = m - i < MB ? m - i : MB;
+      bf16_tile(pairs, a + i * lda, lda, 1, packed + j * pairs, acc, h);
+      finish_tile(e, kind, acc, MB, h, n - j < NR ? n - j : NR, i, j, c, ldc);
+    }
+}
+
+static void bf16_gemm_epilogue(long m, long n, long pairs, const uint32_t *a, long lda,
+                               const uint32_t *packed, const rk_epilogue *epilogue, float *c,
+                               long ldc) {
+  switch (epilogue->kind) {
+    case rk_add_bias:
+      bf16_gemm_finished(m, n, pairs, a, lda, packed, epilogue, rk_add_bias, c, ldc);
+      break;
+    case rk_bias_dropout_add:
+      bf16_gemm_finished(m, n, pairs, a, lda, packed, epilogue, rk_bias_dropout_add, c, ldc);
+      break;
+    default: bf16_gemm_finished(m, n, pairs, a, lda, packed, epilogue, rk_bias_activation, c, ldc);
+  }
+}
+
+static void bf16_gemm_exp(long m, long n, long pairs, const uint32_t *a, long lda,
+                          const uint32_t *packed, uint32_t *rows, long row_stride,
+                          uint32_t *row_pairs, long pair_stride, float *row_sums) {
+  for (long i = 0; i < m; i += MB) {
+    long h = m - i < MB ? m - i : MB;
+    vf sums[MB];
+    UNROLL for (int r = 0; r < MB; r++) sums[r] = (vf){0};
+    for (long j = 0; j < n; j += NR) {
+      vf acc[MB][2];
+      bf16_tile(pairs, a + i * lda, lda, 1, packed + j * pairs, acc, h);
+      long w = n - j < NR ? n - j : NR;
+      UNROLL for (int r = 0; r < MB; r++) {
+        acc[r][0] = exp_bounded_v(acc[r][0]);
+        acc[r][1] = exp_bounded_v(acc[r][1]);
+      }
+      if (h == MB && w == NR) {
+        UNROLL for (int r = 0; r < MB; r++) {
+          sums[r] += acc[r][0] + acc[r][1];
+#if defined(RK_NATIVE_BF16)
+          store_u(rows + (i + r) * row_stride + j / 2,
+                  (vu)_mm512_cvtne2ps_pbh((__m512)acc[r][1], (__m512)acc[r][0]));
+#else
+          float buffer[NR];
+          store(buffer, acc[r][0]);
+          store(buffer + VL, acc[r][1]);
+          bf16_rows(1, NR, buffer, NR, rows + (i + r) * row_stride + j / 2, NR);
+#endif
+        }
+        UNROLL for (int r = 0; r < MB; r += 2) {
+          uint32_t *to = row_pairs + (i + r) / 2 * pair_stride + j;
+          store_u(to, to_pairs(acc[r][0], acc[r + 1][0]));
+          store_u(to + VL, to_pairs(acc[r][1], acc[r + 1][1]));
+        }
+      } else {
+        float buffer[MB * NR];
+        UNROLL for (int r = 0; r < MB; r++) {
+          store(buffer + r * NR, acc[r][0]);
+          store(buffer + r * NR + VL, acc[r][1]);
+        }
+        for (long r = 0; r < h; r++)
+          for (long q = 0; q < w; q++) sums[r][0] += buffer[r * NR + q];
+        bf16_rows(h, w, buffer, NR, rows + i * row_stride + j / 2, row_stride);
+        bf16_row_pairs(h, w, buffer, NR, row_pairs + i / 2 * pair_stride + j, pair_stride);
+      }
+    }
     for (long r = 0; r < h; r++) row_sums[i + r] = sum_of(sums[r]);
   }
 }
@@ -391,6 +692,40 @@ static void exp_rows(long m, long n, float *c, long ldc, float *row_max, float *
   }
 }
 
+// log(1 + x) for x in 0...1, by the series of atanh: log(1 + x) = 2 atanh(x / (2 + x)), whose
+// argument is at most 1/3.
+INLINE vf log1p_v(vf x) {
+  vf z = x / (x + splat(2.0f)), w = z * z;
+  vf p = splat(1.0f / 13);
+  p = p * w + splat(1.0f / 11);
+  p = p * w + splat(1.0f / 9);
+  p = p * w + splat(1.0f / 7);
+  p = p * w + splat(1.0f / 5);
+  p = p * w + splat(1.0f / 3);
+  p = p * w + splat(1.0f);
+  return splat(2.0f) * z * p;
+}
+
+static void logistic_rows(long m, long n, float *c, long ldc, float *row_losses) {
+  for (long i = 0; i < m; i++) {
+    float *row = c + i * ldc;
+    vf losses = {0};
+    float rest = 0;
+    FOR_VECTORS(n) {
+      vf s = get(row, i_, n);
+      vf e = exp_v(-(vf)((vi)s & 0x7fffffff));
+      vf loss = max_f(s, splat(0)) + log1p_v(e);
+      vf upper = splat(1.0f) / (splat(1.0f) + e);
+      put(row, i_, n, select_f(s >= splat(0), upper, e * upper));
+      if (i_ + VL <= n)
+        losses += loss;
+      else
+        for (long q = 0; q < n - i_; q++) rest += loss[q];
+    }
+    row_losses[i] = sum_of(losses) + rest;
+  }
+}
+
 static long count_at_least(const float *row, long n, float threshold) {
   vi counts = {0};
   long i = 0, count = 0;
@@ -402,6 +737,13 @@ static long count_at_least(const float *row, long n, float threshold) {
 
 static void axpy(long n, float alpha, const float *x, float *y) {
   FOR_VECTORS(n) put(y, i_, n, get(y, i_, n) + splat(alpha) * get(x, i_, n));
+}
+
+static void blend(long n, float share, const float *x, float *y) {
+  FOR_VECTORS(n) {
+    vf old = get(y, i_, n);
+    put(y, i_, n, old + splat(share) * (get(x, i_, n) - old));
+  }
 }
 
 static void scale_rows(long m, long n, const float *factors, const float *x, float *out) {
@@ -420,13 +762,6 @@ static void column_sums(long m, long n, const float *x, float *sums) {
     else
       for (long r = 0; r < m; r++) s += load_n(x + r * n + i_, n - i_);
     put(sums, i_, n, s);
-  }
-}
-
-static void add_bias(long m, long n, const float *bias, float *x) {
-  for (long r = 0; r < m; r++) {
-    float *row = x + r * n;
-    FOR_VECTORS(n) put(row, i_, n, get(row, i_, n) + get(bias, i_, n));
   }
 }
 
@@ -483,53 +818,37 @@ static void layer_norm_backward(long m, long n, const float *dy, const float *x,
   }
 }
 
-static void bias_dropout_add(long m, long n, const float *x, const float *bias,
-                             const float *residual, rk_dropout dropout, float *out) {
+static void rms_norm(long m, long n, float epsilon, const float *x, const float *gamma, float *y,
+                     float *inverse) {
   for (long r = 0; r < m; r++) {
-    const float *row = x + r * n, *from = residual + r * n;
-    float *to = out + r * n;
+    const float *row = x + r * n;
+    float *out = y + r * n, i = 1.0f / sqrtf(dot(row, row, n) / (float)n + epsilon);
+    FOR_VECTORS(n) put(out, i_, n, get(row, i_, n) * splat(i) * get(gamma, i_, n));
+    inverse[r] = i;
+  }
+}
+
+static void rms_norm_backward(long m, long n, const float *dy, const float *x, const float *gamma,
+                              const float *inverse, int accumulate, float *dx, float *dgamma) {
+  for (long r = 0; r < m; r++) {
+    const float *row = x + r * n, *e = dy + r * n;
+    float *out = dx + r * n;
+    vf i = splat(inverse[r]), c = {0};
     FOR_VECTORS(n) {
-      vf v = get(row, i_, n) + get(bias, i_, n);
-      if (dropout.threshold) v *= keep_v(r * n + i_, dropout);
-      put(to, i_, n, get(from, i_, n) + v);
+      vf d = get(e, i_, n), h = get(row, i_, n) * i;
+      c += d * get(gamma, i_, n) * h;
+      put(dgamma, i_, n, get(dgamma, i_, n) + d * h);
+    }
+    vf mean = splat(sum_of(c) / (float)n);
+    FOR_VECTORS(n) {
+      vf v = i * (get(e, i_, n) * get(gamma, i_, n) - get(row, i_, n) * i * mean);
+      put(out, i_, n, accumulate ? get(out, i_, n) + v : v);
     }
   }
 }
 
-static void bias_activation(long m, long n, int activation, float *u, const float *bias,
-                            rk_dropout dropout, float *out) {
-  for (long r = 0; r < m; r++) {
-    float *row = u + r * n, *to = out + r * n;
-    FOR_VECTORS(n) {
-      vf x = get(row, i_, n) + get(bias, i_, n), y;
-      put(row, i_, n, x);
-      if (activation == rk_gelu) {
-        vf cumulative, density;
-        normal_v(x, &cumulative, &density);
-        y = x * cumulative;
-      } else {
-        y = max_f(x, splat(0));
-      }
-      if (dropout.threshold) y *= keep_v(r * n + i_, dropout);
-      put(to, i_, n, y);
-    }
-  }
-}
-
-static void activation_backward(long count, int activation, const float *u, const float *d,
-                                rk_dropout dropout, float *du) {
-  FOR_VECTORS(count) {
-    vf x = get(u, i_, count), v = get(d, i_, count);
-    if (activation == rk_gelu) {
-      vf cumulative, density;
-      normal_v(x, &cumulative, &density);
-      v *= cumulative + x * splat(0.39894228f) * density;
-    } else {
-      v = select_f(x > splat(0), v, splat(0));
-    }
-    if (dropout.threshold) v *= keep_v(i_, dropout);
-    put(du, i_, count, v);
-  }
+static void multiply(long count, const float *a, const float *b, float *out) {
+  FOR_VECTORS(count) put(out, i_, count, get(a, i_, count) * get(b, i_, count));
 }
 
 static void apply_dropout(long count, const float *x, rk_dropout dropout, float *out) {
@@ -760,21 +1079,35 @@ const rk_table RK_TABLE = {
     .packed_floats = packed_floats,
     .pack = pack,
     .gemm_packed = gemm_packed,
+    .gemm_epilogue = gemm_epilogue,
     .gemm = gemm,
     .gemm_scratch = gemm_scratch,
     .gemm_exp = gemm_exp,
+#if defined(RK_NATIVE_BF16)
+    .native_bf16 = 1,
+#else
+    .native_bf16 = 0,
+#endif
+    .bf16_rows = bf16_rows,
+    .bf16_row_pairs = bf16_row_pairs,
+    .bf16_packed = bf16_packed,
+    .bf16_pack = bf16_pack,
+    .bf16_gemm = bf16_gemm,
+    .bf16_gemm_epilogue = bf16_gemm_epilogue,
+    .bf16_gemm_exp = bf16_gemm_exp,
     .exp_rows = exp_rows,
+    .logistic_rows = logistic_rows,
     .count_at_least = count_at_least,
     .dot = dot,
     .axpy = axpy,
+    .blend = blend,
     .scale_rows = scale_rows,
     .column_sums = column_sums,
-    .add_bias = add_bias,
     .layer_norm = layer_norm,
     .layer_norm_backward = layer_norm_backward,
-    .bias_dropout_add = bias_dropout_add,
-    .bias_activation = bias_activation,
-    .activation_backward = activation_backward,
+    .rms_norm = rms_norm,
+    .rms_norm_backward = rms_norm_backward,
+    .multiply = multiply,
     .apply_dropout = apply_dropout,
     .embed = embed,
     .embed_backward = embed_backward,

@@ -2,8 +2,8 @@ package import Domain
 
 /// One column of a table in memory: typed values and a flag for each row that holds one.
 package struct Column: Sendable {
-  /// The values by type. A row without a value holds a filler (0, an empty list) and a cleared bit in
-  /// `present`.
+  /// The values by type. A row without a value holds a filler (0, an empty list) and a cleared bit
+  /// in `present`.
   package enum Values: Sendable {
     case bool(ChunkedVector<Bool>)
     /// `Int32` and `Int64` columns.
@@ -21,148 +21,111 @@ package struct Column: Sendable {
   }
 
   package let type: ColumnType
-  package private(set) var values: Values
   package private(set) var dictionary = StringDictionary()
   /// 1 where the row holds a value, 0 where it is null.
   package private(set) var present = ChunkedVector<UInt8>()
 
-  package init(type: ColumnType) {
-    self.type = type
-    values =
-      switch type {
-      case .bool: .bool(ChunkedVector())
-      case .int32, .int64: .int(ChunkedVector())
-      case .float, .double: .double(ChunkedVector())
-      case .dateTime: .timestamp(ChunkedVector())
-      case .stringArray: .strings(ChunkedVector())
-      case .int64Array: .ints(ChunkedVector())
-      case .float64Array: .doubles(ChunkedVector())
-      case .unknown, .bytes, .string, .lowCardinalityString, .json, .imageURL:
-        .string(ChunkedVector())
-      }
-  }
+  // One of these holds the values and the others stay empty. Vectors inside an enum's cases could
+  // not be changed in place: binding a case copies it, and the change would copy a chunk each time.
+  private var bools = ChunkedVector<Bool>()
+  private var integers = ChunkedVector<Int64>()
+  private var numbers = ChunkedVector<Double>()
+  private var codes = ChunkedVector<Int32>()
+  private var codeLists = ChunkedVector<[Int32]>()
+  private var integerLists = ChunkedVector<[Int64]>()
+  private var numberLists = ChunkedVector<[Double]>()
+
+  package init(type: ColumnType) { self.type = type }
 
   package var count: Int { present.count }
 
   package func isNull(_ row: Int) -> Bool { present[row] == 0 }
 
-  /// The cell of a row.
-  package func value(at row: Int) -> Value {
-    guard present[row] != 0 else { return .null }
-    switch values {
-    case .bool(let vector): return .bool(vector[row])
-    case .int(let vector): return .int(vector[row])
-    case .double(let vector): return .double(vector[row])
-    case .timestamp(let vector):
-      return .timestamp(Timestamp(microsecondsSinceEpoch: vector[row]))
-    case .string(let vector): return .string(dictionary[vector[row]])
-    case .strings(let vector): return .array(vector[row].map { .string(dictionary[$0]) })
-    case .ints(let vector): return .array(vector[row].map { .int($0) })
-    case .doubles(let vector): return .array(vector[row].map { .double($0) })
+  /// The values of all rows. Shares their memory; to be asked for once per batch, not per row.
+  package var values: Values {
+    switch type {
+    case .bool: .bool(bools)
+    case .int32, .int64: .int(integers)
+    case .float, .double: .double(numbers)
+    case .dateTime: .timestamp(integers)
+    case .stringArray: .strings(codeLists)
+    case .int64Array: .ints(integerLists)
+    case .float64Array: .doubles(numberLists)
+    case .unknown, .bytes, .string, .lowCardinalityString, .json, .imageURL: .string(codes)
     }
   }
 
-  /// Appends a row. A value of another type than the column's is a programmer's mistake: ingestion
-  /// has coerced it already.
+  /// The cell of a row.
+  package func value(at row: Int) -> Value {
+    guard present[row] != 0 else { return .null }
+    switch type {
+    case .bool: return .bool(bools[row])
+    case .int32, .int64: return .int(integers[row])
+    case .float, .double: return .double(numbers[row])
+    case .dateTime: return .timestamp(Timestamp(microsecondsSinceEpoch: integers[row]))
+    case .stringArray: return .array(codeLists[row].map { .string(dictionary[$0]) })
+    case .int64Array: return .array(integerLists[row].map { .int($0) })
+    case .float64Array: return .array(numberLists[row].map { .double($0) })
+    case .unknown, .bytes, .string, .lowCardinalityString, .json, .imageURL:
+      return .string(dictionary[codes[row]])
+    }
+  }
+
+  /// Appends a row.
+  ///
+  /// Bytes are kept as text in Base64, which is how every answer shows them. A value of another
+  /// type than the column's is a programmer's mistake: ingestion has coerced it already.
   package mutating func append(_ value: Value) {
-    grow()
-    set(value, at: count - 1)
+    present.append(0)
+    switch type {
+    case .bool: bools.append(false)
+    case .int32, .int64, .dateTime: integers.append(0)
+    case .float, .double: numbers.append(0)
+    case .stringArray: codeLists.append([])
+    case .int64Array: integerLists.append([])
+    case .float64Array: numberLists.append([])
+    case .unknown, .bytes, .string, .lowCardinalityString, .json, .imageURL: codes.append(0)
+    }
+    if !value.isNull { set(value, at: count - 1) }
   }
 
   /// Replaces the cell of a row.
   package mutating func set(_ value: Value, at row: Int) {
-    if value.isNull {
+    switch (type, value) {
+    case (_, .null):
       present[row] = 0
       return
-    }
-    present[row] = 1
-    switch (values, value) {
-    case (.bool(var vector), .bool(let new)):
-      values = .bool(ChunkedVector())
-      vector[row] = new
-      values = .bool(vector)
-    case (.int(var vector), .int(let new)):
-      values = .int(ChunkedVector())
-      vector[row] = new
-      values = .int(vector)
-    case (.double(var vector), .double(let new)):
-      values = .double(ChunkedVector())
-      vector[row] = new
-      values = .double(vector)
-    case (.timestamp(var vector), .timestamp(let new)):
-      values = .timestamp(ChunkedVector())
-      vector[row] = new.microsecondsSinceEpoch
-      values = .timestamp(vector)
-    case (.string(var vector), .string(let new)):
-      values = .string(ChunkedVector())
-      vector[row] = dictionary.intern(new)
-      values = .string(vector)
-    case (.strings(var vector), .array(let new)):
-      values = .strings(ChunkedVector())
-      vector[row] = new.map { element in
+    case (.bool, .bool(let new)): bools[row] = new
+    case (.int32, .int(let new)), (.int64, .int(let new)): integers[row] = new
+    case (.float, .double(let new)), (.double, .double(let new)): numbers[row] = new
+    case (.dateTime, .timestamp(let new)): integers[row] = new.microsecondsSinceEpoch
+    case (.bytes, .bytes(let new)): codes[row] = dictionary.intern(Base64.encode(new))
+    case (.unknown, .string(let new)), (.bytes, .string(let new)), (.string, .string(let new)),
+      (.lowCardinalityString, .string(let new)), (.json, .string(let new)),
+      (.imageURL, .string(let new)):
+      codes[row] = dictionary.intern(new)
+    case (.stringArray, .array(let new)):
+      codeLists[row] = new.map { element in
         guard case .string(let string) = element else { Column.mismatch(type, value) }
         return dictionary.intern(string)
       }
-      values = .strings(vector)
-    case (.ints(var vector), .array(let new)):
-      values = .ints(ChunkedVector())
-      vector[row] = new.map { element in
+    case (.int64Array, .array(let new)):
+      integerLists[row] = new.map { element in
         guard case .int(let int) = element else { Column.mismatch(type, value) }
         return int
       }
-      values = .ints(vector)
-    case (.doubles(var vector), .array(let new)):
-      values = .doubles(ChunkedVector())
-      vector[row] = new.map { element in
+    case (.float64Array, .array(let new)):
+      numberLists[row] = new.map { element in
         guard case .double(let double) = element else { Column.mismatch(type, value) }
         return double
       }
-      values = .doubles(vector)
     default: Column.mismatch(type, value)
     }
+    present[row] = 1
   }
 
   private static func mismatch(_ type: ColumnType, _ value: Value) -> Never {
     preconditionFailure("a \(type.rawValue) column was given \(value)")
-  }
-
-  /// Adds a null row.
-  private mutating func grow() {
-    present.append(0)
-    switch values {
-    case .bool(var vector):
-      values = .int(ChunkedVector())
-      vector.append(false)
-      values = .bool(vector)
-    case .int(var vector):
-      values = .bool(ChunkedVector())
-      vector.append(0)
-      values = .int(vector)
-    case .double(var vector):
-      values = .bool(ChunkedVector())
-      vector.append(0)
-      values = .double(vector)
-    case .timestamp(var vector):
-      values = .bool(ChunkedVector())
-      vector.append(0)
-      values = .timestamp(vector)
-    case .string(var vector):
-      values = .bool(ChunkedVector())
-      vector.append(0)
-      values = .string(vector)
-    case .strings(var vector):
-      values = .bool(ChunkedVector())
-      vector.append([])
-      values = .strings(vector)
-    case .ints(var vector):
-      values = .bool(ChunkedVector())
-      vector.append([])
-      values = .ints(vector)
-    case .doubles(var vector):
-      values = .bool(ChunkedVector())
-      vector.append([])
-      values = .doubles(vector)
-    }
   }
 }
 
@@ -184,11 +147,21 @@ package struct ColumnTable: Sendable {
 
   package func column(at place: Int) -> Column { columns[place] }
 
+  /// The column at a place, lent and not copied: for single look-ups.
+  package subscript(lending place: Int) -> Column {
+    _read { yield columns[place] }
+  }
+
   /// Appends a row of nulls and returns its number.
   package mutating func appendEmptyRow() -> Int {
     for i in columns.indices { columns[i].append(.null) }
     rowCount += 1
     return rowCount - 1
+  }
+
+  /// Replaces one cell; `column` is the place of its name in `names`.
+  package mutating func set(_ value: Value, row: Int, column: Int) {
+    columns[column].set(value, at: row)
   }
 
   /// Replaces the cells of a row; `values` stand in the order of `names`.

@@ -6,7 +6,8 @@ import Synchronization
 /// snapshot's column holds, and one copy can serve a later column as well.
 package struct StringDictionary: Sendable {
   package private(set) var strings = ChunkedVector<String>()
-  /// Shared between copies and only ever extended; a code past a copy's `count` is not in that copy.
+  /// Shared between copies and only ever extended; a code past a copy's `count` is not in that
+  /// copy.
   private let codes = Codes()
 
   package init() {}

@@ -34,7 +34,8 @@ package struct Diagnostic: Error, Hashable, Sendable {
   /// A stable name that programs can test for, such as `unknown_column`.
   package var code: String
   package var message: String
-  /// Where: a JSON path (`data[3].user_id`), a YAML path (`training.models[0].hidden_size`), a file.
+  /// Where: a JSON path (`data[3].user_id`), a YAML path (`training.models[0].hidden_size`), a
+  /// file.
   package var place: String?
   package var span: Span?
   package var notes: [String]
@@ -86,8 +87,9 @@ extension Diagnostic: CustomStringConvertible {
       lines.append("\(lineNumber) | \(line)")
       let carets = String(repeating: "^", count: max(1, marked.count))
       let label = span.label.isEmpty ? "" : " \(span.label)"
-      lines.append(
-        "\(gutter) | \(String(repeating: " ", count: before.count))\(carets)\(label)")
+      // A tab stays a tab, so that the caret stands under its place however wide tabs are.
+      let indent = String(before.map { $0 == "\t" ? "\t" : " " })
+      lines.append("\(gutter) | \(indent)\(carets)\(label)")
     } else if let place {
       lines.append("  at \(place)")
     }

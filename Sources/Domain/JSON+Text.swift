@@ -348,12 +348,12 @@ private struct JSONParser {
   }
 
   private mutating func hexadecimal() throws(Diagnostic) -> UInt32 {
-    guard at + 4 <= bytes.count,
-      let value = UInt32(
-        String(decoding: UnsafeBufferPointer(rebasing: bytes[at..<at + 4]), as: UTF8.self),
-        radix: 16),
-      bytes[at] != UInt8(ascii: "+")
-    else { throw fault("four hexadecimal digits must follow `\\u`") }
+    var value: UInt32 = 0
+    for place in at..<at + 4 {
+      guard place < bytes.count, let digit = Character(Unicode.Scalar(bytes[place])).hexDigitValue
+      else { throw fault("four hexadecimal digits must follow `\\u`") }
+      value = value << 4 | UInt32(digit)
+    }
     at += 4
     return value
   }

@@ -45,9 +45,8 @@ extension Timestamp {
       } else if let sign = bytes.first, sign == 43 || sign == 45 {
         bytes = bytes.dropFirst()
         guard let hours = number(2), hours < 24 else { return nil }
-        _ = skip(":")
-        let minutes = number(2) ?? 0
-        guard minutes < 60 else { return nil }
+        let minutes = skip(":") || !bytes.isEmpty ? number(2) : 0
+        guard let minutes, minutes < 60 else { return nil }
         offsetMinutes = (hours * 60 + minutes) * (sign == 45 ? -1 : 1)
       }
       guard bytes.isEmpty else { return nil }

@@ -11,7 +11,7 @@ package struct Kernels: Sendable {
 
   private init(_ table: UnsafePointer<rk_table>) { self.table = table }
 
-  /// The version of that name (`reference`, `portable`, `avx2`, `avx512`), or nil where this
+  /// The version of that name (`reference`, `portable`, `avx2`, `avx512`, `avx512bf16`), or nil where this
   /// processor or build cannot run it.
   package init?(named name: String) {
     guard let table = rk_select(name) else { return nil }
@@ -20,7 +20,7 @@ package struct Kernels: Sendable {
 
   /// The names of all versions that can run here, slowest first.
   package static var available: [String] {
-    ["reference", "portable", "avx2", "avx512"].filter { Kernels(named: $0) != nil }
+    ["reference", "portable", "avx2", "avx512", "avx512bf16"].filter { Kernels(named: $0) != nil }
   }
 
   /// The version for an environment: the one that `RIFFLE_KERNELS` names, else the fastest.
@@ -38,13 +38,60 @@ package struct Kernels: Sendable {
   package var name: String { String(cString: table.pointee.name) }
 }
 
-/// How an activation bends: `x * Phi(x)` with the exact normal distribution function, or
-/// `max(x, 0)`.
+/// How an activation bends.
 package enum Activation: String, Hashable, Sendable, CaseIterable {
+  /// `max(x, 0)`
   case relu
+  /// `x · Φ(x)` with the exact normal distribution function.
   case gelu
+  /// `x · σ(x)`
+  case silu
 
-  var code: Int32 { Int32(self == .gelu ? rk_gelu : rk_relu) }
+  var code: Int32 {
+    switch self {
+    case .relu: Int32(rk_relu)
+    case .gelu: Int32(rk_gelu)
+    case .silu: Int32(rk_silu)
+    }
+  }
+}
+
+/// What happens to a product before it leaves the registers. Every part is laid out as the result;
+/// dropout counts its elements along the result's rows.
+package struct Epilogue {
+  var c: rk_epilogue
+
+  /// `x + bias`
+  package static func bias(_ bias: UnsafePointer<Float>) -> Epilogue {
+    Epilogue(
+      c: rk_epilogue(
+        kind: Int32(rk_add_bias), activation: 0, bias: bias, residual: nil, slopes: nil,
+        dropout: Dropout.none.c, columns: 0))
+  }
+
+  /// `residual + dropout(x + bias)`; the residual may be the result's own memory.
+  package static func residual(
+    _ residual: UnsafePointer<Float>, bias: UnsafePointer<Float>, _ dropout: Dropout
+  ) -> Epilogue {
+    Epilogue(
+      c: rk_epilogue(
+        kind: Int32(rk_bias_dropout_add), activation: 0, bias: bias, residual: residual,
+        slopes: nil, dropout: dropout.c, columns: 0))
+  }
+
+  /// `dropout(activation(x + bias))`.
+  ///
+  /// - Parameter slopes: gets the derivative of the result by `x`, dropout included, so that the
+  ///   backward pass is one product; nil where none follows.
+  package static func activation(
+    _ activation: Activation, bias: UnsafePointer<Float>, _ dropout: Dropout,
+    slopes: UnsafeMutablePointer<Float>?
+  ) -> Epilogue {
+    Epilogue(
+      c: rk_epilogue(
+        kind: Int32(rk_bias_activation), activation: activation.code, bias: bias, residual: nil,
+        slopes: slopes, dropout: dropout.c, columns: 0))
+  }
 }
 
 /// Which elements of a buffer dropout keeps: a function of seed and index alone, so that the
@@ -98,6 +145,16 @@ extension Kernels {
       m, n, k, alpha, a, rowStride, columnStride, packed, accumulate ? 1 : 0, c, stride)
   }
 
+  /// C (`m × n`, rows of `n`) `= epilogue(A · B)` with A by rows and B packed.
+  package func multiplyPacked(
+    rows m: Int, columns n: Int, depth k: Int, _ a: UnsafePointer<Float>, rowStride: Int,
+    _ packed: UnsafePointer<Float>, _ epilogue: Epilogue, into c: UnsafeMutablePointer<Float>
+  ) {
+    var epilogue = epilogue.c
+    epilogue.columns = n
+    table.pointee.gemm_epilogue(m, n, k, a, rowStride, packed, &epilogue, c, n)
+  }
+
   /// Floats of scratch that `multiply` needs for a depth of `k`.
   package func multiplyScratch(depth k: Int) -> Int { table.pointee.gemm_scratch(k) }
 
@@ -125,6 +182,83 @@ extension Kernels {
   }
 }
 
+// MARK: - Matrix products of bfloat16
+
+/// Two bfloat16 numbers, neighbours along the dimension that a product adds over; the even one in the
+/// lower half. A bfloat16 is the upper half of a float, rounded to nearest even.
+package typealias BFloat16Pair = UInt32
+
+extension Kernels {
+  /// Whether the processor multiplies bfloat16 pairs itself. Elsewhere the same is computed with
+  /// floats, no faster than in single precision.
+  package var hasNativeBFloat16: Bool { table.pointee.native_bf16 != 0 }
+
+  /// `out[i * stride + p / 2]` gets elements `p` and `p + 1` of row `i` of x (`m × k`).
+  package func roundRows(
+    rows m: Int, columns k: Int, _ x: UnsafePointer<Float>, xStride: Int,
+    into out: UnsafeMutablePointer<BFloat16Pair>, stride: Int
+  ) {
+    table.pointee.bf16_rows(m, k, x, xStride, out, stride)
+  }
+
+  /// `out[p / 2 * stride + j]` gets elements `j` of rows `p` and `p + 1` of x (`k × n`).
+  package func roundRowPairs(
+    rows k: Int, columns n: Int, _ x: UnsafePointer<Float>, xStride: Int,
+    into out: UnsafeMutablePointer<BFloat16Pair>, stride: Int
+  ) {
+    table.pointee.bf16_row_pairs(k, n, x, xStride, out, stride)
+  }
+
+  /// Pairs that a packed `k × n` matrix takes.
+  package func packedPairCount(columns n: Int, depth k: Int) -> Int {
+    table.pointee.bf16_packed(n, k)
+  }
+
+  /// Rounds and packs B (`k × n`, or `n × k` where `transposed`).
+  package func packPairs(
+    _ b: UnsafePointer<Float>, stride: Int, transposed: Bool, columns n: Int, depth k: Int,
+    into packed: UnsafeMutablePointer<BFloat16Pair>
+  ) {
+    table.pointee.bf16_pack(transposed ? 1 : 0, n, k, b, stride, packed)
+  }
+
+  /// C (`m × n`) `= alpha · A · B`, or `+=`, in bfloat16 with sums in float.
+  ///
+  /// Pair `(i, p)` of A stands at `a[i * rowStride + p * columnStride]`; one of the strides is 1.
+  package func multiplyPairs(
+    rows m: Int, columns n: Int, pairs: Int, alpha: Float = 1, _ a: UnsafePointer<BFloat16Pair>,
+    rowStride: Int, columnStride: Int = 1, _ packed: UnsafePointer<BFloat16Pair>,
+    accumulate: Bool = false, into c: UnsafeMutablePointer<Float>, stride: Int
+  ) {
+    table.pointee.bf16_gemm(
+      m, n, pairs, alpha, a, rowStride, columnStride, packed, accumulate ? 1 : 0, c, stride)
+  }
+
+  /// C (`m × n`, rows of `n`) `= epilogue(A · B)` in bfloat16, A by rows.
+  package func multiplyPairs(
+    rows m: Int, columns n: Int, pairs: Int, _ a: UnsafePointer<BFloat16Pair>, rowStride: Int,
+    _ packed: UnsafePointer<BFloat16Pair>, _ epilogue: Epilogue,
+    into c: UnsafeMutablePointer<Float>
+  ) {
+    var epilogue = epilogue.c
+    epilogue.columns = n
+    table.pointee.bf16_gemm_epilogue(m, n, pairs, a, rowStride, packed, &epilogue, c, n)
+  }
+
+  /// `exp(A · B)` in bfloat16, by rows and by pairs of rows, with each row's sum before rounding.
+  ///
+  /// Every product must lie within ±60.
+  package func multiplyPairsExp(
+    rows m: Int, columns n: Int, pairs: Int, _ a: UnsafePointer<BFloat16Pair>, rowStride: Int,
+    _ packed: UnsafePointer<BFloat16Pair>, intoRows: UnsafeMutablePointer<BFloat16Pair>,
+    stride: Int, intoRowPairs: UnsafeMutablePointer<BFloat16Pair>, pairStride: Int,
+    rowSums: UnsafeMutablePointer<Float>
+  ) {
+    table.pointee.bf16_gemm_exp(
+      m, n, pairs, a, rowStride, packed, intoRows, stride, intoRowPairs, pairStride, rowSums)
+  }
+}
+
 // MARK: - Rows
 
 extension Kernels {
@@ -134,6 +268,14 @@ extension Kernels {
     rowMax: UnsafeMutablePointer<Float>, rowSums: UnsafeMutablePointer<Float>
   ) {
     table.pointee.exp_rows(m, n, c, stride, rowMax, rowSums)
+  }
+
+  /// `c[i][j] = σ(c[i][j])` in place, with each row's sum of `log(1 + exp(c[i][j]))` of before.
+  package func logisticRows(
+    rows m: Int, columns n: Int, _ c: UnsafeMutablePointer<Float>, stride: Int,
+    rowLosses: UnsafeMutablePointer<Float>
+  ) {
+    table.pointee.logistic_rows(m, n, c, stride, rowLosses)
   }
 
   /// The number of elements that are at least the threshold.
@@ -154,6 +296,13 @@ extension Kernels {
     table.pointee.axpy(n, alpha, x, y)
   }
 
+  /// `y += share · (x − y)`
+  package func blend(
+    count n: Int, _ share: Float, of x: UnsafePointer<Float>, into y: UnsafeMutablePointer<Float>
+  ) {
+    table.pointee.blend(n, share, x, y)
+  }
+
   /// Row `i` of `out` is `factors[i]` times row `i` of `x`.
   package func scaleRows(
     rows m: Int, columns n: Int, by factors: UnsafePointer<Float>, _ x: UnsafePointer<Float>,
@@ -167,13 +316,6 @@ extension Kernels {
     rows m: Int, columns n: Int, _ x: UnsafePointer<Float>, to sums: UnsafeMutablePointer<Float>
   ) {
     table.pointee.column_sums(m, n, x, sums)
-  }
-
-  /// Adds the bias to every row in place.
-  package func addBias(
-    rows m: Int, columns n: Int, _ bias: UnsafePointer<Float>, to x: UnsafeMutablePointer<Float>
-  ) {
-    table.pointee.add_bias(m, n, bias, x)
   }
 
   /// The sum of squares, added up in double precision.
@@ -206,28 +348,32 @@ extension Kernels {
       m, n, dy, x, gamma, mean, inverseDeviation, accumulate ? 1 : 0, dx, dgamma, dbeta)
   }
 
-  /// `out = residual + dropout(x + bias)`
-  package func biasDropoutAdd(
-    rows m: Int, columns n: Int, _ x: UnsafePointer<Float>, bias: UnsafePointer<Float>,
-    residual: UnsafePointer<Float>, _ dropout: Dropout, into out: UnsafeMutablePointer<Float>
+  /// `y = gamma · x / sqrt(mean of x² + epsilon)`, row by row (Zhang & Sennrich, *Root Mean Square
+  /// Layer Normalization*, 2019).
+  package func rmsNorm(
+    rows m: Int, columns n: Int, epsilon: Float, _ x: UnsafePointer<Float>,
+    gamma: UnsafePointer<Float>, into y: UnsafeMutablePointer<Float>,
+    inverse: UnsafeMutablePointer<Float>
   ) {
-    table.pointee.bias_dropout_add(m, n, x, bias, residual, dropout.c, out)
+    table.pointee.rms_norm(m, n, epsilon, x, gamma, y, inverse)
   }
 
-  /// `u += bias`, then `out = dropout(activation(u))`; `u` is kept for the backward pass.
-  package func biasActivation(
-    rows m: Int, columns n: Int, _ activation: Activation, _ u: UnsafeMutablePointer<Float>,
-    bias: UnsafePointer<Float>, _ dropout: Dropout, into out: UnsafeMutablePointer<Float>
+  /// Gradients of `rmsNorm`: `dx` is set, or added to where `accumulate`; `dgamma` is added to.
+  package func rmsNormBackward(
+    rows m: Int, columns n: Int, _ dy: UnsafePointer<Float>, x: UnsafePointer<Float>,
+    gamma: UnsafePointer<Float>, inverse: UnsafePointer<Float>, accumulate: Bool,
+    dx: UnsafeMutablePointer<Float>, dgamma: UnsafeMutablePointer<Float>
   ) {
-    table.pointee.bias_activation(m, n, activation.code, u, bias, dropout.c, out)
+    table.pointee.rms_norm_backward(
+      m, n, dy, x, gamma, inverse, accumulate ? 1 : 0, dx, dgamma)
   }
 
-  /// `du = dropout(d) · activation'(u)`; `du` may be `d`.
-  package func activationBackward(
-    count: Int, _ activation: Activation, u: UnsafePointer<Float>, _ d: UnsafePointer<Float>,
-    _ dropout: Dropout, into du: UnsafeMutablePointer<Float>
+  /// `out = a · b`, element by element; `out` may be either.
+  package func multiply(
+    count: Int, _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>,
+    into out: UnsafeMutablePointer<Float>
   ) {
-    table.pointee.activation_backward(count, activation.code, u, d, dropout.c, du)
+    table.pointee.multiply(count, a, b, out)
   }
 
   /// `out = dropout(x)`; `out` may be `x`.

@@ -55,7 +55,8 @@ package final class SASRec: Sendable {
     self.configuration = configuration
     self.kernels = kernels
     layout = TransformerLayout(configuration.shape)
-    weights = PackedWeights(layout, parameters: parameters, kernels: kernels)
+    weights = PackedWeights(
+      layout, parameters: parameters, kernels: kernels, includingItems: false)
   }
 
   /// The vector of a history.

@@ -5,7 +5,9 @@
 /// A block of memory for floats, aligned to 64 bytes, filled with zeros at first.
 ///
 /// Unchecked Sendable: the owner decides who writes when, as for any array in training. An owner that
-/// shares one between threads either only reads it or gives each thread its own part.
+/// shares one between threads either only reads it or gives each thread its own part. The pointer is
+/// good as long as the buffer lives: keep the buffer in a variable, never write
+/// `Buffer(count: n).pointer`.
 package final class Buffer: @unchecked Sendable {
   package let pointer: UnsafeMutablePointer<Float>
   package let count: Int
@@ -71,7 +73,8 @@ package final class Arena {
 
 /// A small, fast, seeded source of random numbers: SplitMix64 (Steele, Lea & Flood, OOPSLA 2014).
 package struct SplitMix64: RandomNumberGenerator, Sendable {
-  private var state: UInt64
+  /// Everything that the numbers to come depend on.
+  package private(set) var state: UInt64
   package init(seed: UInt64) { state = seed }
   package mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15

@@ -31,7 +31,10 @@ package final class CatalogueSoftmax {
     self.kernels = kernels
     // Not a multiple of 4 KiB, so that rows of a chunk do not fall on the same cache sets.
     scoreStride = (shape.itemCount + 31) / 32 * 32 + 16
-    self.chunk = chunk ?? max(13, min(143, 500_000 / scoreStride / 13 * 13))
+    // 156 is a whole number of register tiles in both precisions (12 of 13 rows, 13 of 12).
+    let stride = scoreStride
+    let fitting = [156, 78, 52, 26].first { $0 * stride <= 600_000 } ?? 12
+    self.chunk = ((chunk ?? fitting) + 1) / 2 * 2
   }
 
   package var bytesHeld: Int { arena.capacity * 4 }
@@ -53,14 +56,25 @@ package final class CatalogueSoftmax {
     let n = shape.itemCount
     let items = weights.parameter(layout.items)
     let ditems = gradients.pointer + layout.items
+    let rounded = weights.precision == .bfloat16
+    let right = kernels.packedPairCount(columns: d, depth: chunk)
     arena.reset(
-      count: chunk * (scoreStride + d + 3) + kernels.multiplyScratch(depth: chunk), pieces: 8)
+      count: chunk * (2 * scoreStride + 2 * d + 3) + kernels.multiplyScratch(depth: chunk) + right,
+      pieces: 10)
     let scores = arena.take(chunk * scoreStride)
     let scaled = arena.take(chunk * d)
     let sums = arena.take(chunk)
     let maxima = arena.take(chunk)
     let factors = arena.take(chunk)
     let scratch = arena.take(kernels.multiplyScratch(depth: chunk))
+    // In bfloat16 the exponentials are kept twice in the room of the floats: by rows in the first
+    // half, by pairs of rows in the second.
+    let pairStride = scoreStride
+    let byRows = pairs(scores)
+    let byPairs = pairs(scores + chunk * scoreStride / 2)
+    let left = pairs(arena.take(chunk * d))
+    let packedRight = pairs(arena.take(right))
+    let exact = rounded ? arena.take(chunk * scoreStride) : scores
     var loss = 0.0
     var start = 0
     while start < targets.count {
@@ -68,17 +82,43 @@ package final class CatalogueSoftmax {
       let h = hidden + start * d
       var longest: Float = 0
       for i in 0..<rows { longest = max(longest, kernels.dot(h + i * d, h + i * d, count: d)) }
-      if longest.squareRoot() * weights.longestItem <= 60 {
+      let bounded = longest.squareRoot() * weights.longestItem <= 60
+      if rounded {
+        kernels.roundRows(
+          rows: rows, columns: d, h, xStride: d, into: left, stride: (d + 1) / 2)
+      }
+      switch (rounded, bounded) {
+      case (false, true):
         kernels.multiplyExp(
           rows: rows, columns: n, depth: d, h, rowStride: d, weights.itemsForScores, into: scores,
           stride: scoreStride, rowSums: sums)
-        maxima.update(repeating: 0, count: rows)
-      } else {
+      case (false, false):
         kernels.multiplyPacked(
           rows: rows, columns: n, depth: d, h, rowStride: d, weights.itemsForScores, into: scores,
           stride: scoreStride)
+      case (true, true):
+        kernels.multiplyPairsExp(
+          rows: rows, columns: n, pairs: (d + 1) / 2, left, rowStride: (d + 1) / 2,
+          pairs(weights.itemsForScores), intoRows: byRows, stride: scoreStride / 2,
+          intoRowPairs: byPairs, pairStride: pairStride, rowSums: sums)
+      case (true, false):
+        kernels.multiplyPairs(
+          rows: rows, columns: n, pairs: (d + 1) / 2, left, rowStride: (d + 1) / 2,
+          pairs(weights.itemsForScores), into: exact, stride: scoreStride)
+      }
+      if bounded {
+        maxima.update(repeating: 0, count: rows)
+      } else {
         kernels.expRows(
-          rows: rows, columns: n, scores, stride: scoreStride, rowMax: maxima, rowSums: sums)
+          rows: rows, columns: n, exact, stride: scoreStride, rowMax: maxima, rowSums: sums)
+        if rounded {
+          kernels.roundRows(
+            rows: rows, columns: n, exact, xStride: scoreStride, into: byRows,
+            stride: scoreStride / 2)
+          kernels.roundRowPairs(
+            rows: rows, columns: n, exact, xStride: scoreStride, into: byPairs,
+            stride: pairStride)
+        }
       }
       for i in 0..<rows {
         let target = Int(targets[start + i])
@@ -88,14 +128,28 @@ package final class CatalogueSoftmax {
         factors[i] = weight / sums[i]
       }
       let dh = dhidden + start * d
-      kernels.multiplyPacked(
-        rows: rows, columns: d, depth: n, scores, rowStride: scoreStride,
-        weights.itemsForGradients, into: dh, stride: d)
+      if rounded {
+        kernels.multiplyPairs(
+          rows: rows, columns: d, pairs: (n + 1) / 2, byRows, rowStride: scoreStride / 2,
+          pairs(weights.itemsForGradients), into: dh, stride: d)
+      } else {
+        kernels.multiplyPacked(
+          rows: rows, columns: d, depth: n, scores, rowStride: scoreStride,
+          weights.itemsForGradients, into: dh, stride: d)
+      }
       kernels.scaleRows(rows: rows, columns: d, by: factors, dh, into: dh)
       kernels.scaleRows(rows: rows, columns: d, by: factors, h, into: scaled)
-      kernels.multiply(
-        rows: n, columns: d, depth: rows, scores, rowStride: 1, columnStride: scoreStride, scaled,
-        bStride: d, accumulate: true, into: ditems, stride: d, scratch: scratch)
+      if rounded {
+        kernels.packPairs(
+          scaled, stride: d, transposed: false, columns: d, depth: rows, into: packedRight)
+        kernels.multiplyPairs(
+          rows: n, columns: d, pairs: (rows + 1) / 2, byPairs, rowStride: 1,
+          columnStride: pairStride, packedRight, accumulate: true, into: ditems, stride: d)
+      } else {
+        kernels.multiply(
+          rows: n, columns: d, depth: rows, scores, rowStride: 1, columnStride: scoreStride, scaled,
+          bStride: d, accumulate: true, into: ditems, stride: d, scratch: scratch)
+      }
       for i in 0..<rows {
         let target = Int(targets[start + i])
         kernels.add(-weight, times: items + target * d, to: dh + i * d, count: d)

@@ -12,11 +12,12 @@ extension TransformerPass {
   package func encodeLast(
     _ batch: PackedBatch, _ weights: PackedWeights
   ) -> UnsafeMutablePointer<Float> {
+    precondition(weights.precision == .float32, "histories are encoded in single precision")
     let t = batch.tokenCount
     let d = shape.width
     let f = shape.innerWidth
     let sequences = batch.sequenceCount
-    let wide = max(t * 3 * d, t * 2 * f)
+    let wide = t * max(3 * d, f)
     arena.reset(
       count: 4 * t * d + wide + t * (4 + shape.heads) + 2 * scratchCount(batch)
         + sequences * (6 * d + 2 * f) + batch.longest + 16,
@@ -24,7 +25,6 @@ extension TransformerPass {
     let x = arena.take(t * d)
     let normed = arena.take(t * d)
     let attended = arena.take(t * d)
-    let product = arena.take(t * d)
     let inner = arena.take(wide)
     let mean = arena.take(t)
     let inverse = arena.take(t)
@@ -38,45 +38,38 @@ extension TransformerPass {
     /// Output projection and feed-forward layer of block `i`, in place on `rows` rows of `x`.
     func finish(
       _ i: Int, rows: Int, x: UnsafeMutablePointer<Float>, attended: UnsafePointer<Float>,
-      product: UnsafeMutablePointer<Float>, normed: UnsafeMutablePointer<Float>,
+      normed: UnsafeMutablePointer<Float>,
       inner: UnsafeMutablePointer<Float>
     ) {
       let block = layout.blocks[i]
       kernels.multiplyPacked(
-        rows: rows, columns: d, depth: d, attended, rowStride: d, weights.forward(.out, block: i),
-        into: product, stride: d)
-      kernels.biasDropoutAdd(
-        rows: rows, columns: d, product, bias: weights.parameter(block.outBias), residual: x, .none,
-        into: x)
+        rows: rows, columns: d, depth: d, attended, rowStride: d,
+        weights.layer(.out, block: i, .forward),
+        .residual(x, bias: weights.parameter(block.outBias), .none), into: x)
       norm(weights, block.norm2Gamma, block.norm2Beta, rows, x, normed, mean, inverse)
       kernels.multiplyPacked(
-        rows: rows, columns: f, depth: d, normed, rowStride: d, weights.forward(.up, block: i),
-        into: inner, stride: f)
-      let activated = inner + rows * f
-      kernels.biasActivation(
-        rows: rows, columns: f, shape.activation, inner, bias: weights.parameter(block.upBias),
-        .none, into: activated)
+        rows: rows, columns: f, depth: d, normed, rowStride: d,
+        weights.layer(.up, block: i, .forward),
+        .activation(
+          shape.activation, bias: weights.parameter(block.upBias), .none, slopes: nil), into: inner)
       kernels.multiplyPacked(
-        rows: rows, columns: d, depth: f, activated, rowStride: f, weights.forward(.down, block: i),
-        into: product, stride: d)
-      kernels.biasDropoutAdd(
-        rows: rows, columns: d, product, bias: weights.parameter(block.downBias), residual: x,
-        .none, into: x)
+        rows: rows, columns: d, depth: f, inner, rowStride: f,
+        weights.layer(.down, block: i, .forward),
+        .residual(x, bias: weights.parameter(block.downBias), .none), into: x)
     }
 
     for i in 0..<shape.blocks {
       let block = layout.blocks[i]
       norm(weights, block.norm1Gamma, block.norm1Beta, t, x, normed, mean, inverse)
       kernels.multiplyPacked(
-        rows: t, columns: 3 * d, depth: d, normed, rowStride: d, weights.forward(.qkv, block: i),
-        into: inner, stride: 3 * d)
-      kernels.addBias(rows: t, columns: 3 * d, weights.parameter(block.qkvBias), to: inner)
+        rows: t, columns: 3 * d, depth: d, normed, rowStride: d,
+        weights.layer(.qkv, block: i, .forward), .bias(weights.parameter(block.qkvBias)),
+        into: inner)
       guard i == shape.blocks - 1 else {
         kernels.attention(
           inner, heads: shape.heads, headWidth: shape.headWidth, offsets: batch.offsets,
           sequences: sequences, into: attended, logSumExp: logSumExp, scratch: scratch)
-        finish(
-          i, rows: t, x: x, attended: attended, product: product, normed: normed, inner: inner)
+        finish(i, rows: t, x: x, attended: attended, normed: normed, inner: inner)
         continue
       }
       let lastX = arena.take(sequences * d)
@@ -90,8 +83,8 @@ extension TransformerPass {
           first: first, newest: newest, qkv: inner, scores: scratch, into: lastAttended + s * d)
       }
       finish(
-        i, rows: sequences, x: lastX, attended: lastAttended, product: arena.take(sequences * d),
-        normed: arena.take(sequences * d), inner: arena.take(sequences * 2 * f))
+        i, rows: sequences, x: lastX, attended: lastAttended, normed: arena.take(sequences * d),
+        inner: arena.take(sequences * f))
       let hidden = arena.take(sequences * d)
       norm(weights, layout.finalGamma, layout.finalBeta, sequences, lastX, hidden, mean, inverse)
       return hidden

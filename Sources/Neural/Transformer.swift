@@ -1,99 +1,5 @@
 package import Kernels
 
-/// The weights of a transformer as the matrix products read them: packed once for each version of
-/// the parameters, shared by all threads.
-package final class PackedWeights: @unchecked Sendable {
-  // Unchecked: written by `update` only, while no pass runs; read by many after that.
-  let shape: TransformerShape
-  let layout: TransformerLayout
-  package let parameters: Buffer
-  private let kernels: Kernels
-  private let packed: Buffer
-  private var places: [Int] = []
-  /// The greatest Euclidean norm of an item vector.
-  package private(set) var longestItem: Float = 0
-
-  /// For each block: forward and backward of qkv, out, up, down; then the item table both ways.
-  private var plan: [(source: Int, stride: Int, transposed: Bool, columns: Int, depth: Int)] = []
-
-  package init(_ layout: TransformerLayout, parameters: Buffer, kernels: Kernels) {
-    precondition(parameters.count == layout.count, "parameters of another shape")
-    self.shape = layout.shape
-    self.layout = layout
-    self.parameters = parameters
-    self.kernels = kernels
-    let d = shape.width
-    let f = shape.innerWidth
-    var plan: [(source: Int, stride: Int, transposed: Bool, columns: Int, depth: Int)] = []
-    func linear(_ weight: Int, inputs: Int, outputs: Int) {
-      plan.append((weight, inputs, true, outputs, inputs))
-      plan.append((weight, inputs, false, inputs, outputs))
-    }
-    for block in layout.blocks {
-      linear(block.qkvWeight, inputs: d, outputs: 3 * d)
-      linear(block.outWeight, inputs: d, outputs: d)
-      linear(block.upWeight, inputs: d, outputs: f)
-      linear(block.downWeight, inputs: f, outputs: d)
-    }
-    plan.append((layout.items, d, true, shape.itemCount, d))
-    plan.append((layout.items, d, false, d, shape.itemCount))
-    self.plan = plan
-    var total = 0
-    for entry in plan {
-      places.append(total)
-      let count = kernels.packedCount(columns: entry.columns, depth: entry.depth)
-      total += (count + 15) / 16 * 16
-    }
-    packed = Buffer(count: total)
-    update()
-  }
-
-  /// Packs the parameters again after they changed. No pass may be running.
-  package func update() {
-    for i in plan.indices { pack(i) }
-    measureItems()
-  }
-
-  private func pack(_ i: Int) {
-    let entry = plan[i]
-    kernels.pack(
-      parameters.pointer + entry.source, stride: entry.stride, transposed: entry.transposed,
-      columns: entry.columns, depth: entry.depth, into: packed.pointer + places[i])
-  }
-
-  private func measureItems() {
-    let d = shape.width
-    var longest: Float = 0
-    for i in 0..<shape.itemCount {
-      let row = parameters.pointer + layout.items + i * d
-      longest = max(longest, kernels.dot(row, row, count: d))
-    }
-    longestItem = longest.squareRoot()
-  }
-
-  enum Layer: Int { case qkv = 0, out, up, down }
-
-  func forward(_ layer: Layer, block: Int) -> UnsafePointer<Float> {
-    UnsafePointer(packed.pointer + places[block * 8 + layer.rawValue * 2])
-  }
-  func backward(_ layer: Layer, block: Int) -> UnsafePointer<Float> {
-    UnsafePointer(packed.pointer + places[block * 8 + layer.rawValue * 2 + 1])
-  }
-  /// The item table as `[d, N]`, for scores.
-  package var itemsForScores: UnsafePointer<Float> {
-    UnsafePointer(packed.pointer + places[shape.blocks * 8])
-  }
-  /// The item table as `[N, d]`, for gradients of hidden states.
-  var itemsForGradients: UnsafePointer<Float> {
-    UnsafePointer(packed.pointer + places[shape.blocks * 8 + 1])
-  }
-
-  /// A parameter's place in memory.
-  func parameter(_ offset: Int) -> UnsafePointer<Float> {
-    UnsafePointer(parameters.pointer + offset)
-  }
-}
-
 /// A pre-norm causal transformer over packed sequences, forward and backward.
 ///
 /// One object serves one thread: it keeps the activations of the latest forward pass.
@@ -105,7 +11,7 @@ package final class PackedWeights: @unchecked Sendable {
 ///   probabilities), and a final layer norm.
 package final class TransformerPass {
   private struct BlockState {
-    var input, normed, qkv, attended, middle, normedMiddle, up,
+    var input, normed, qkv, attended, middle, normedMiddle, slopes,
       activated: UnsafeMutablePointer<Float>
     var mean1, inverse1, mean2, inverse2, logSumExp: UnsafeMutablePointer<Float>
   }
@@ -118,6 +24,8 @@ package final class TransformerPass {
   private var dropout: Float = 0
   private var seed: UInt32 = 0
   private var last: UnsafeMutablePointer<Float>?
+  /// Room for a product's left operand in bfloat16.
+  private var rounded = UnsafeMutablePointer<Float>(bitPattern: 64).unsafelyUnwrapped
   private var finalMean: UnsafeMutablePointer<Float>?
   private var finalInverse: UnsafeMutablePointer<Float>?
 
@@ -145,6 +53,45 @@ package final class TransformerPass {
       max(kernels.multiplyScratch(depth: 4096), batch.longest))
   }
 
+  /// Pairs that the widest operand of a product takes, with room for packing.
+  private func roundedCount(_ rows: Int) -> Int {
+    let widest = max(3 * shape.width, shape.innerWidth)
+    return (rows + 2) * (widest + 64) / 2
+  }
+
+  /// `into = x · Wᵀ` or `x · W` for a linear layer, in the weights' precision.
+  private func multiply(
+    _ x: UnsafePointer<Float>, rows: Int, inputs: Int, outputs: Int, _ weights: PackedWeights,
+    _ layer: PackedWeights.Layer, _ block: Int, _ direction: PackedWeights.Direction,
+    _ epilogue: Epilogue? = nil, into out: UnsafeMutablePointer<Float>
+  ) {
+    let right = weights.layer(layer, block: block, direction)
+    switch weights.precision {
+    case .float32:
+      if let epilogue {
+        return kernels.multiplyPacked(
+          rows: rows, columns: outputs, depth: inputs, x, rowStride: inputs, right, epilogue,
+          into: out)
+      }
+      kernels.multiplyPacked(
+        rows: rows, columns: outputs, depth: inputs, x, rowStride: inputs, right, into: out,
+        stride: outputs)
+    case .bfloat16:
+      let count = (inputs + 1) / 2
+      let left = pairs(rounded)
+      kernels.roundRows(
+        rows: rows, columns: inputs, x, xStride: inputs, into: left, stride: count)
+      if let epilogue {
+        return kernels.multiplyPairs(
+          rows: rows, columns: outputs, pairs: count, left, rowStride: count, pairs(right),
+          epilogue, into: out)
+      }
+      kernels.multiplyPairs(
+        rows: rows, columns: outputs, pairs: count, left, rowStride: count, pairs(right), into: out,
+        stride: outputs)
+    }
+  }
+
   /// Encodes a batch.
   ///
   /// - Parameters:
@@ -162,8 +109,8 @@ package final class TransformerPass {
     let perBlock = t * (8 * d + 2 * f + 4 + shape.heads)
     let backward = t * (8 * d + f)
     arena.reset(
-      count: (shape.blocks + 1) * perBlock + backward + 2 * scratchCount(batch),
-      pieces: 16 * (shape.blocks + 2))
+      count: (shape.blocks + 1) * perBlock + backward + 2 * scratchCount(batch)
+        + 2 * roundedCount(t), pieces: 16 * (shape.blocks + 2))
     states.removeAll(keepingCapacity: true)
     var x = arena.take(t * d)
     kernels.embed(
@@ -171,48 +118,41 @@ package final class TransformerPass {
       items: weights.parameter(layout.items), positions: weights.parameter(layout.positions),
       site(0), into: x)
     let scratch = arena.take(scratchCount(batch))
-    let product = arena.take(t * d)
+    rounded = arena.take(roundedCount(t))
     for i in 0..<shape.blocks {
       let block = layout.blocks[i]
       let state = BlockState(
         input: x, normed: arena.take(t * d), qkv: arena.take(t * 3 * d),
         attended: arena.take(t * d), middle: arena.take(t * d), normedMiddle: arena.take(t * d),
-        up: arena.take(t * f), activated: arena.take(t * f), mean1: arena.take(t),
+        slopes: arena.take(t * f), activated: arena.take(t * f), mean1: arena.take(t),
         inverse1: arena.take(t), mean2: arena.take(t), inverse2: arena.take(t),
         logSumExp: arena.take(t * shape.heads))
       states.append(state)
       norm(
         weights, block.norm1Gamma, block.norm1Beta, t, x, state.normed, state.mean1, state.inverse1)
-      kernels.multiplyPacked(
-        rows: t, columns: 3 * d, depth: d, state.normed, rowStride: d,
-        weights.forward(.qkv, block: i), into: state.qkv, stride: 3 * d)
-      kernels.addBias(rows: t, columns: 3 * d, weights.parameter(block.qkvBias), to: state.qkv)
+      multiply(
+        state.normed, rows: t, inputs: d, outputs: 3 * d, weights, .qkv, i, .forward,
+        .bias(weights.parameter(block.qkvBias)), into: state.qkv)
       kernels.attention(
         state.qkv, heads: shape.heads, headWidth: shape.headWidth, offsets: batch.offsets,
         sequences: batch.sequenceCount, into: state.attended, logSumExp: state.logSumExp,
         scratch: scratch)
-      kernels.multiplyPacked(
-        rows: t, columns: d, depth: d, state.attended, rowStride: d,
-        weights.forward(.out, block: i), into: product, stride: d)
-      kernels.biasDropoutAdd(
-        rows: t, columns: d, product, bias: weights.parameter(block.outBias), residual: x,
-        site(3 * i + 1), into: state.middle)
+      multiply(
+        state.attended, rows: t, inputs: d, outputs: d, weights, .out, i, .forward,
+        .residual(x, bias: weights.parameter(block.outBias), site(3 * i + 1)), into: state.middle)
       norm(
         weights, block.norm2Gamma, block.norm2Beta, t, state.middle, state.normedMiddle,
         state.mean2, state.inverse2)
-      kernels.multiplyPacked(
-        rows: t, columns: f, depth: d, state.normedMiddle, rowStride: d,
-        weights.forward(.up, block: i), into: state.up, stride: f)
-      kernels.biasActivation(
-        rows: t, columns: f, shape.activation, state.up, bias: weights.parameter(block.upBias),
-        site(3 * i + 2), into: state.activated)
-      kernels.multiplyPacked(
-        rows: t, columns: d, depth: f, state.activated, rowStride: f,
-        weights.forward(.down, block: i), into: product, stride: d)
+      multiply(
+        state.normedMiddle, rows: t, inputs: d, outputs: f, weights, .up, i, .forward,
+        .activation(
+          shape.activation, bias: weights.parameter(block.upBias), site(3 * i + 2),
+          slopes: state.slopes), into: state.activated)
       x = arena.take(t * d)
-      kernels.biasDropoutAdd(
-        rows: t, columns: d, product, bias: weights.parameter(block.downBias),
-        residual: state.middle, site(3 * i + 3), into: x)
+      multiply(
+        state.activated, rows: t, inputs: f, outputs: d, weights, .down, i, .forward,
+        .residual(state.middle, bias: weights.parameter(block.downBias), site(3 * i + 3)),
+        into: x)
     }
     let hidden = arena.take(t * d)
     let mean = arena.take(t)
@@ -257,6 +197,7 @@ package final class TransformerPass {
     let dattended = arena.take(t * d)
     let dqkv = arena.take(t * 3 * d)
     let scratch = arena.take(scratchCount(batch))
+    let roundedRight = arena.take(roundedCount(t))
     kernels.layerNormBackward(
       rows: t, columns: d, dhidden, x: last, gamma: weights.parameter(layout.finalGamma),
       mean: finalMean, inverseDeviation: finalInverse, accumulate: false, dx: dx,
@@ -267,9 +208,22 @@ package final class TransformerPass {
       weight: Int, bias: Int, inputs: Int, outputs: Int, x: UnsafePointer<Float>,
       dy: UnsafePointer<Float>
     ) {
-      kernels.multiply(
-        rows: outputs, columns: inputs, depth: t, dy, rowStride: 1, columnStride: outputs, x,
-        bStride: inputs, accumulate: true, into: g + weight, stride: inputs, scratch: scratch)
+      switch weights.precision {
+      case .float32:
+        kernels.multiply(
+          rows: outputs, columns: inputs, depth: t, dy, rowStride: 1, columnStride: outputs, x,
+          bStride: inputs, accumulate: true, into: g + weight, stride: inputs, scratch: scratch)
+      case .bfloat16:
+        let left = pairs(rounded)
+        let right = pairs(roundedRight)
+        kernels.roundRowPairs(
+          rows: t, columns: outputs, dy, xStride: outputs, into: left, stride: outputs)
+        kernels.packPairs(
+          x, stride: inputs, transposed: false, columns: inputs, depth: t, into: right)
+        kernels.multiplyPairs(
+          rows: outputs, columns: inputs, pairs: (t + 1) / 2, left, rowStride: 1,
+          columnStride: outputs, right, accumulate: true, into: g + weight, stride: inputs)
+      }
       kernels.addColumnSums(rows: t, columns: outputs, dy, to: g + bias)
     }
 
@@ -280,17 +234,14 @@ package final class TransformerPass {
       linearGradients(
         weight: block.downWeight, bias: block.downBias, inputs: f, outputs: d, x: state.activated,
         dy: dproduct)
-      kernels.multiplyPacked(
-        rows: t, columns: f, depth: d, dproduct, rowStride: d, weights.backward(.down, block: i),
-        into: dinner, stride: f)
-      kernels.activationBackward(
-        count: t * f, shape.activation, u: state.up, dinner, site(3 * i + 2), into: dinner)
+      multiply(
+        dproduct, rows: t, inputs: d, outputs: f, weights, .down, i, .backward, into: dinner)
+      kernels.multiply(count: t * f, dinner, state.slopes, into: dinner)
       linearGradients(
         weight: block.upWeight, bias: block.upBias, inputs: d, outputs: f, x: state.normedMiddle,
         dy: dinner)
-      kernels.multiplyPacked(
-        rows: t, columns: d, depth: f, dinner, rowStride: f, weights.backward(.up, block: i),
-        into: dnormed, stride: d)
+      multiply(
+        dinner, rows: t, inputs: f, outputs: d, weights, .up, i, .backward, into: dnormed)
       kernels.layerNormBackward(
         rows: t, columns: d, dnormed, x: state.middle, gamma: weights.parameter(block.norm2Gamma),
         mean: state.mean2, inverseDeviation: state.inverse2, accumulate: true, dx: dx,
@@ -300,9 +251,8 @@ package final class TransformerPass {
       linearGradients(
         weight: block.outWeight, bias: block.outBias, inputs: d, outputs: d, x: state.attended,
         dy: dproduct)
-      kernels.multiplyPacked(
-        rows: t, columns: d, depth: d, dproduct, rowStride: d, weights.backward(.out, block: i),
-        into: dattended, stride: d)
+      multiply(
+        dproduct, rows: t, inputs: d, outputs: d, weights, .out, i, .backward, into: dattended)
       kernels.attentionBackward(
         state.qkv, out: state.attended, dout: dattended, logSumExp: state.logSumExp,
         heads: shape.heads, headWidth: shape.headWidth, offsets: batch.offsets,
@@ -310,9 +260,8 @@ package final class TransformerPass {
       linearGradients(
         weight: block.qkvWeight, bias: block.qkvBias, inputs: d, outputs: 3 * d, x: state.normed,
         dy: dqkv)
-      kernels.multiplyPacked(
-        rows: t, columns: d, depth: 3 * d, dqkv, rowStride: 3 * d, weights.backward(.qkv, block: i),
-        into: dnormed, stride: d)
+      multiply(
+        dqkv, rows: t, inputs: 3 * d, outputs: d, weights, .qkv, i, .backward, into: dnormed)
       kernels.layerNormBackward(
         rows: t, columns: d, dnormed, x: state.input, gamma: weights.parameter(block.norm1Gamma),
         mean: state.mean1, inverseDeviation: state.inverse1, accumulate: true, dx: dx,

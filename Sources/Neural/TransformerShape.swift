@@ -64,7 +64,8 @@ package struct TransformerLayout: Sendable {
   package let shape: TransformerShape
   package private(set) var entries: [Entry] = []
   package private(set) var count = 0
-  private(set) var items = 0
+  /// The item table comes first: `[itemCount, width]`.
+  package private(set) var items = 0
   private(set) var positions = 0
   private(set) var blocks: [Block] = []
   private(set) var finalGamma = 0

@@ -11,16 +11,17 @@ import Neural
 #endif
 
 func cosine(_ x: Double) -> Double { cos(x) }
+func power(_ base: Double, _ exponent: Double) -> Double { pow(base, exponent) }
 
 /// The ranks that weights give to the right items: histories are encoded in packed batches, scored
-/// against the whole catalogue by matrix products, and ranked with seen items taken out.
+/// against the whole catalogue in tiles of matrix products, and ranked with seen items taken out.
+///
+/// The rule is that of `Evaluation.rank(of:scores:seen:)`, tile by tile; a test compares the two.
 func rankings(
   _ split: LeaveOneOut, _ stage: LeaveOneOut.Stage, weights: PackedWeights,
   layout: TransformerLayout, kernels: Kernels, pool: WorkerPool
 ) -> RankingResult {
   let shape = layout.shape
-  let n = shape.itemCount
-  let d = shape.width
   // Users by falling history length keep the batches' token counts even.
   let order = split.users.indices.sorted {
     let (a, b) = (split.users[$0], split.users[$1])
@@ -34,28 +35,82 @@ func rankings(
   let ranks = SharedRanks(count: order.count)
   pool.run { worker in
     let pass = TransformerPass(layout, kernels: kernels)
-    let scores = Buffer(count: batchUsers * (n + 48))
+    let ranker = TiledRanker(layout, kernels: kernels, users: batchUsers)
     for b in stride(from: worker, to: batches.count, by: pool.count) {
+      let users = batches[b].map { split.users[$0] }
       var batch = PackedBatch()
-      for place in batches[b] {
+      for user in users {
         batch.append(
-          history: split.history(of: split.users[place], stage).suffix(shape.maximumLength)
-            .map(\.rawValue), maximumLength: shape.maximumLength)
+          history: split.history(of: user, stage).suffix(shape.maximumLength).map(\.rawValue),
+          maximumLength: shape.maximumLength)
       }
-      let hidden = pass.encodeLast(batch, weights)
-      kernels.multiplyPacked(
-        rows: batches[b].count, columns: n, depth: d, hidden, rowStride: d, weights.itemsForScores,
-        into: scores.pointer, stride: n + 48)
-      for (i, place) in batches[b].enumerated() {
-        let user = split.users[place]
-        ranks.values[place] = rank(
-          of: split.target(of: user, stage),
-          scores: UnsafeBufferPointer(start: scores.pointer + i * (n + 48), count: n),
-          seen: split.history(of: user, stage))
-      }
+      let found = ranker.ranks(
+        hidden: pass.encodeLast(batch, weights), items: weights.parameters.pointer + layout.items,
+        targets: users.map { split.target(of: $0, stage) },
+        seen: users.map { split.history(of: $0, stage) })
+      for (place, rank) in zip(batches[b], found) { ranks.values[place] = rank }
     }
+    withExtendedLifetime(pass) {}
   }
   return RankingResult(ranks: ranks.array)
+}
+
+/// Ranks right items against the whole catalogue, a tile of items at a time: memory does not depend
+/// on the number of items.
+private final class TiledRanker {
+  private static let tile = 1024
+  private let kernels: Kernels
+  private let shape: TransformerShape
+  private let packed: Buffer
+  private let scores: Buffer
+
+  init(_ layout: TransformerLayout, kernels: Kernels, users: Int) {
+    self.kernels = kernels
+    shape = layout.shape
+    packed = Buffer(count: kernels.packedCount(columns: Self.tile, depth: shape.width))
+    scores = Buffer(count: users * Self.tile)
+  }
+
+  func ranks(
+    hidden: UnsafePointer<Float>, items: UnsafePointer<Float>, targets: [ItemToken],
+    seen: [ArraySlice<ItemToken>]
+  ) -> [Int] {
+    let d = shape.width
+    let n = shape.itemCount
+    // The same kernel scores the right item alone and among the others, so equal vectors tie.
+    let thresholds = targets.indices.map { i in
+      var score: Float = 0
+      kernels.pack(
+        items + targets[i].index * d, stride: d, transposed: true, columns: 1, depth: d,
+        into: packed.pointer)
+      kernels.multiplyPacked(
+        rows: 1, columns: 1, depth: d, hidden + i * d, rowStride: d, packed.pointer, into: &score,
+        stride: 1)
+      return score
+    }
+    let removed = targets.indices.map { i in Set(seen[i]).subtracting([targets[i]]).sorted() }
+    var cursors = targets.map { _ in 0 }
+    // The right item itself is at least its own score.
+    var ahead = targets.map { _ in -1 }
+    for start in stride(from: 0, to: n, by: Self.tile) {
+      let count = min(Self.tile, n - start)
+      kernels.pack(
+        items + start * d, stride: d, transposed: true, columns: count, depth: d,
+        into: packed.pointer)
+      kernels.multiplyPacked(
+        rows: targets.count, columns: count, depth: d, hidden, rowStride: d, packed.pointer,
+        into: scores.pointer, stride: Self.tile)
+      for i in targets.indices {
+        let row = scores.pointer + i * Self.tile
+        ahead[i] += kernels.count(row, count: count, atLeast: thresholds[i])
+        while cursors[i] < removed[i].count, removed[i][cursors[i]].index < start + count {
+          if row[removed[i][cursors[i]].index - start] >= thresholds[i] { ahead[i] -= 1 }
+          cursors[i] += 1
+        }
+      }
+    }
+    return targets.indices.map { thresholds[$0].isNaN ? n - 1 : ahead[$0] }
+  }
 }
 
 /// Unchecked Sendable: every worker writes its own places.

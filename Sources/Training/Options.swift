@@ -1,11 +1,25 @@
+package import Neural
+
 /// How a model is trained.
 package struct TrainingOptions: Hashable, Sendable {
   package enum Schedule: String, Hashable, Sendable, CaseIterable {
     case constant
-    /// Falls to a tenth of the rate along half a cosine.
+    /// Falls to a fiftieth of the rate along half a cosine.
     case cosine
+    /// Falls to a fiftieth of the rate along a line.
+    case linear
   }
 
+  /// What a position's right item is compared with.
+  package enum Loss: Hashable, Sendable {
+    /// The whole catalogue.
+    case softmax
+    /// Drawn items.
+    case sampled(
+      SampledObjective, negatives: Int, sharing: NegativeSharing, popularity: Double = 0)
+  }
+
+  package var loss = Loss.softmax
   /// Passes over the data at most.
   package var epochs = 60
   /// Users in one step of the optimiser.
@@ -17,6 +31,14 @@ package struct TrainingOptions: Hashable, Sendable {
   package var beta1: Float = 0.9
   package var beta2: Float = 0.98
   package var weightDecay: Float = 0
+  /// Gradients whose norm over all parameters is above this are scaled down to it; nil never.
+  package var gradientNormAtMost: Float?
+  /// The decay of an exponential moving average of the weights (Polyak & Juditsky 1992), which is
+  /// then what is validated and kept; nil keeps the weights themselves.
+  package var averaging: Float?
+  /// The chance that a user whose events do not fit into one window contributes a window that ends at
+  /// a random earlier event instead of the newest one.
+  package var olderWindows: Float = 0
   package var dropout: Float = 0.2
   /// The standard deviation of fresh weights.
   package var initialDeviation: Float = 0.02
@@ -30,6 +52,9 @@ package struct TrainingOptions: Hashable, Sendable {
   package var validateEvery = 1
   /// Stops after the epoch in which this many seconds of training have passed; nil for no limit.
   package var secondsAtMost: Double?
+  /// What the matrix products multiply; parameters, sums and the optimiser stay in floats. Nil is
+  /// bfloat16 where the processor multiplies it in hardware, else float32.
+  package var precision: Precision?
   /// Tokens that one thread passes through the model at a time: bounds memory, keeps activations in
   /// cache, changes nothing else but the order of additions.
   package var tokensPerPass = 1000

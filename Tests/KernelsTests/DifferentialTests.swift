@@ -82,6 +82,126 @@ import Testing
     }
   }
 
+  @Test(arguments: versions, Activation.allCases)
+  func `products with an epilogue`(version: String, activation: Activation) throws {
+    let (plain, fast) = try Self.pair(version)
+    var source = Source(state: 12)
+    for (m, n, k) in [(1, 1, 1), (13, 32, 8), (14, 33, 9), (30, 70, 24), (5, 16, 2), (26, 64, 3)] {
+      let x = source.array(m * k)
+      let b = source.array(n * k)
+      let bias = source.array(n)
+      let residual = source.array(m * n)
+      for probability in [Float(0), 0.4] {
+        let dropout = Dropout(probability: probability, seed: 5)
+        func run(_ kernels: Kernels) -> [[Float]] {
+          var packed = [Float](repeating: 0, count: kernels.packedCount(columns: n, depth: k))
+          var pairs = [BFloat16Pair](
+            repeating: 0, count: kernels.packedPairCount(columns: n, depth: k))
+          var rows = [BFloat16Pair](repeating: 0, count: m * ((k + 1) / 2))
+          kernels.pack(b, stride: k, transposed: true, columns: n, depth: k, into: &packed)
+          kernels.packPairs(b, stride: k, transposed: true, columns: n, depth: k, into: &pairs)
+          kernels.roundRows(
+            rows: m, columns: k, x, xStride: k, into: &rows, stride: (k + 1) / 2)
+          var out: [[Float]] = []
+          var slopes = residual
+          bias.withUnsafeBufferPointer { bias in
+            residual.withUnsafeBufferPointer { residual in
+              slopes.withUnsafeMutableBufferPointer { slopes in
+                guard let bias = bias.baseAddress, let residual = residual.baseAddress else {
+                  return
+                }
+                for epilogue in [
+                  Epilogue.bias(bias), .residual(residual, bias: bias, dropout),
+                  .activation(activation, bias: bias, dropout, slopes: nil),
+                  .activation(activation, bias: bias, dropout, slopes: slopes.baseAddress),
+                ] {
+                  var c = [Float](repeating: 9, count: m * n)
+                  kernels.multiplyPacked(
+                    rows: m, columns: n, depth: k, x, rowStride: k, packed, epilogue, into: &c)
+                  out.append(c)
+                  kernels.multiplyPairs(
+                    rows: m, columns: n, pairs: (k + 1) / 2, rows, rowStride: (k + 1) / 2, pairs,
+                    epilogue, into: &c)
+                  out.append(c)
+                }
+              }
+            }
+          }
+          return out + [slopes]
+        }
+        for (i, (expected, found)) in zip(run(plain), run(fast)).enumerated() {
+          #expect(Self.close(expected, found, within: 3e-5), "\(m)x\(n)x\(k), result \(i)")
+        }
+      }
+    }
+  }
+
+  @Test(arguments: versions)
+  func `products of bfloat16`(version: String) throws {
+    let (plain, fast) = try Self.pair(version)
+    var source = Source(state: 11)
+    for m in [1, 2, 11, 12, 13, 25, 40] {
+      for n in [1, 8, 31, 32, 33, 64, 70] {
+        for k in [1, 2, 3, 64, 65] {
+          let pairs = (k + 1) / 2
+          let x = source.array(m * k + 4)
+          let b = source.array(n * k + 4)
+          func run(_ kernels: Kernels) -> [[Float]] {
+            var rows = [BFloat16Pair](repeating: 7, count: m * pairs + 1)
+            var columns = [BFloat16Pair](repeating: 7, count: pairs * m + 1)
+            var packed = [BFloat16Pair](
+              repeating: 7, count: kernels.packedPairCount(columns: n, depth: k) + 1)
+            var c = [Float](repeating: 0.5, count: m * (n + 2))
+            var other = c
+            kernels.roundRows(rows: m, columns: k, x, xStride: k, into: &rows, stride: pairs)
+            kernels.packPairs(
+              b, stride: k, transposed: true, columns: n, depth: k, into: &packed)
+            kernels.multiplyPairs(
+              rows: m, columns: n, pairs: pairs, alpha: 0.5, rows, rowStride: pairs, packed,
+              accumulate: true, into: &c, stride: n + 2)
+            kernels.packPairs(
+              b, stride: n, transposed: false, columns: n, depth: k, into: &packed)
+            kernels.roundRowPairs(
+              rows: k, columns: m, x, xStride: m, into: &columns, stride: m)
+            kernels.multiplyPairs(
+              rows: m, columns: n, pairs: pairs, columns, rowStride: 1, columnStride: m, packed,
+              into: &other, stride: n + 2)
+            return [c, other]
+          }
+          for (expected, found) in zip(run(plain), run(fast)) {
+            #expect(Self.close(expected, found, within: 1e-5), "\(m)x\(n)x\(k)")
+          }
+          func runExp(_ kernels: Kernels) -> [[Float]] {
+            var rows = [BFloat16Pair](repeating: 0, count: m * pairs + 1)
+            var packed = [BFloat16Pair](
+              repeating: 0, count: kernels.packedPairCount(columns: n, depth: k) + 1)
+            let width = (n + 1) / 2
+            var byRows = [BFloat16Pair](repeating: 0, count: m * width)
+            var byPairs = [BFloat16Pair](repeating: 0, count: (m + 1) / 2 * n)
+            var sums = [Float](repeating: 0, count: m)
+            kernels.roundRows(rows: m, columns: k, x, xStride: k, into: &rows, stride: pairs)
+            kernels.packPairs(
+              b, stride: k, transposed: true, columns: n, depth: k, into: &packed)
+            kernels.multiplyPairsExp(
+              rows: m, columns: n, pairs: pairs, rows, rowStride: pairs, packed,
+              intoRows: &byRows, stride: width, intoRowPairs: &byPairs, pairStride: n,
+              rowSums: &sums)
+            func halves(_ pairs: [BFloat16Pair]) -> [Float] {
+              pairs.flatMap {
+                [Float(bitPattern: $0 << 16), Float(bitPattern: $0 & 0xFFFF_0000)]
+              }
+            }
+            return [halves(byRows), halves(byPairs), sums]
+          }
+          for (expected, found) in zip(runExp(plain), runExp(fast)) {
+            // A float between two bfloat16 may round to either, 2^-7 apart.
+            #expect(Self.close(expected, found, within: 8e-3), "exp \(m)x\(n)x\(k)")
+          }
+        }
+      }
+    }
+  }
+
   @Test(arguments: versions)
   func `exponentials of products and of rows`(version: String) throws {
     let (plain, fast) = try Self.pair(version)
@@ -124,9 +244,7 @@ import Testing
       let gains = source.array(n)
       let shifts = source.array(n)
       let factors = source.array(m)
-      for (activation, probability) in [
-        (Activation.gelu, Float(0)), (.gelu, 0.3), (.relu, 0), (.relu, 0.5),
-      ] {
+      for probability in [Float(0), 0.3] {
         let dropout = Dropout(probability: probability, seed: UInt32(7 + n))
         func run(_ kernels: Kernels) -> [[Float]] {
           var out: [[Float]] = []
@@ -139,23 +257,16 @@ import Testing
           collect(1) { $0[0] = Float(kernels.count(x, count: min(n, count), atLeast: 0.1)) }
           collect(1) { $0[0] = Float(kernels.sumOfSquares(x, count: count)) }
           collect(count) { kernels.add(0.3, times: x, to: $0, count: count) }
+          collect(count) { kernels.blend(count: count, 0.3, of: x, into: $0) }
           collect(count) { kernels.scaleRows(rows: m, columns: n, by: factors, x, into: $0) }
+          var logistic = x.map { $0 * 40 }
+          collect(m) {
+            kernels.logisticRows(rows: m, columns: n, &logistic, stride: n, rowLosses: $0)
+          }
+          out.append(logistic)
           collect(n) { kernels.addColumnSums(rows: m, columns: n, x, to: $0) }
-          collect(count) { kernels.addBias(rows: m, columns: n, gains, to: $0) }
-          collect(count) {
-            kernels.biasDropoutAdd(
-              rows: m, columns: n, x, bias: gains, residual: y, dropout, into: $0)
-          }
           collect(count) { kernels.apply(dropout, to: x, count: count, into: $0) }
-          var u = x.map { $0 * 4 }
-          collect(count) {
-            kernels.biasActivation(
-              rows: m, columns: n, activation, &u, bias: gains, dropout, into: $0)
-          }
-          out.append(u)
-          collect(count) {
-            kernels.activationBackward(count: count, activation, u: u, y, dropout, into: $0)
-          }
+          collect(count) { kernels.multiply(count: count, x, y, into: $0) }
           if n > 0 {
             var mean = [Float](repeating: 0, count: m + 1)
             var inverse = mean
@@ -174,6 +285,19 @@ import Testing
                   accumulate: accumulate, dx: $0, dgamma: &dgamma, dbeta: &dbeta)
               }
               out += [dgamma, dbeta]
+            }
+            collect(count) {
+              kernels.rmsNorm(
+                rows: m, columns: n, epsilon: 1e-3, x, gamma: gains, into: $0, inverse: &inverse)
+            }
+            for accumulate in [false, true] {
+              var dgamma = shifts
+              collect(count) {
+                kernels.rmsNormBackward(
+                  rows: m, columns: n, y, x: x, gamma: gains, inverse: inverse,
+                  accumulate: accumulate, dx: $0, dgamma: &dgamma)
+              }
+              out.append(dgamma)
             }
             let tokens = (0..<m).map { Int32($0 % 3) }
             let places = (0..<m).map { Int32(($0 * 7) % 5) }

@@ -128,19 +128,22 @@ struct KernelBench {
         mean: sums.pointer, inverseDeviation: sums.pointer + t, accumulate: true, dx: out.pointer,
         dgamma: scratch.pointer, dbeta: scratch.pointer + 64)
     }
-    rate("gelu with dropout \(t)x256", t * 256) {
-      kernels.biasActivation(
-        rows: t, columns: 256, .gelu, out.pointer, bias: other.pointer, dropout,
-        into: scratch.pointer)
-    }
-    rate("gelu backward \(t)x256", t * 256) {
-      kernels.activationBackward(
-        count: t * 256, .gelu, u: big.pointer, other.pointer, dropout, into: out.pointer)
-    }
-    rate("bias, dropout, add \(t)x64", t * 64) {
-      kernels.biasDropoutAdd(
-        rows: t, columns: 64, big.pointer, bias: other.pointer, residual: other.pointer, dropout,
-        into: out.pointer)
+    for (name, n, k) in [
+      ("bias", 192, 64), ("gelu, dropout, slope", 256, 64), ("residual", 64, 256),
+    ] {
+      let packed = Buffer(count: kernels.packedCount(columns: n, depth: k))
+      let epilogue =
+        switch name {
+        case "bias": Epilogue.bias(sums.pointer)
+        case "residual": Epilogue.residual(other.pointer, bias: sums.pointer, dropout)
+        default:
+          Epilogue.activation(.gelu, bias: sums.pointer, dropout, slopes: scratch.pointer)
+        }
+      report("linear with \(name) \(t)x\(n)x\(k)", 2 * Double(t * n * k)) {
+        kernels.multiplyPacked(
+          rows: t, columns: n, depth: k, big.pointer, rowStride: k, packed.pointer, epilogue,
+          into: out.pointer)
+      }
     }
   }
 }

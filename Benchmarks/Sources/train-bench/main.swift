@@ -16,7 +16,9 @@ guard let mode = arguments.first, ["speed", "train", "kernels"].contains(mode) e
   print(
     "usage: train-bench speed|train|kernels --data FILE.tsv[.gz] [--threads 1] [--d 64] [--heads 2] [--mult 4]"
       + " [--act gelu] [--maxlen 200] [--dropout 0.2] [--batch 128] [--lr 0.001] [--steps 20]"
-      + " [--epochs 60] [--patience 10] [--seed 1] [--item-min 0] [--pass 1000] [--kernels NAME]")
+      + " [--epochs 60] [--patience 10] [--seed 1] [--item-min 0] [--pass 1000] [--loss ce|ss|gbce|bce|bpr] [--negatives 256]"
+      + " [--sharing pass|sequence] [--popularity 0] [--older 0] [--ema 0.999] [--clip 1] [--kernels NAME] [--precision float32|bfloat16]"
+  )
   exit(2)
 }
 func option(_ name: String, _ fallback: String) -> String {
@@ -99,6 +101,24 @@ options.schedule = TrainingOptions.Schedule(rawValue: option("schedule", "consta
 options.warmUpSteps = Int(number("warmup", 0))
 options.weightDecay = Float(number("wd", 0))
 options.dropout = Float(number("dropout", 0.2))
+options.olderWindows = Float(number("older", 0))
+options.averaging = option("ema", "") == "" ? nil : Float(number("ema", 0.999))
+options.gradientNormAtMost = option("clip", "") == "" ? nil : Float(number("clip", 1))
+let negatives = Int(number("negatives", 256))
+let sharing = NegativeSharing(rawValue: option("sharing", "pass")) ?? .pass
+switch option("loss", "ce") {
+case "ss":
+  options.loss = .sampled(
+    .softmax, negatives: negatives, sharing: sharing, popularity: number("popularity", 0))
+case "gbce":
+  options.loss = .sampled(
+    .binary(calibration: Float(number("t", 0.75))), negatives: negatives, sharing: sharing)
+case "bce":
+  options.loss = .sampled(.binary(calibration: 0), negatives: negatives, sharing: sharing)
+case "bpr": options.loss = .sampled(.pairwise, negatives: negatives, sharing: sharing)
+default: break
+}
+options.precision = Precision(rawValue: option("precision", ""))
 options.seed = UInt64(number("seed", 1))
 options.threads = Int(number("threads", 1))
 options.patience = Int(number("patience", 10))
@@ -113,7 +133,7 @@ func peakMegabytes() -> Int {
   return (line.split(separator: " ").dropLast().last.flatMap { Int($0) } ?? 0) / 1024
 }
 let settings =
-  "\"kernels\":\"\(kernels.name)\",\"threads\":\(options.threads),\"users\":\(split.users.count),"
+  "\"kernels\":\"\(kernels.name)\",\"precision\":\"\(trainer.precision.rawValue)\",\"threads\":\(options.threads),\"users\":\(split.users.count),"
   + "\"items\":\(dataset.itemCount),\"d\":\(configuration.width),\"heads\":\(configuration.heads),"
   + "\"inner\":\(configuration.innerWidth ?? 0),\"maxlen\":\(configuration.maximumLength),"
   + "\"train_tokens\":\(trainer.tokensPerEpoch)"

@@ -1,8 +1,8 @@
 // The arithmetic of Riffle: free functions over buffers, in several versions that do the same.
 //
 // `reference` is written plainly and is what the others are tested against; `portable` uses clang's
-// vector types at 128 bits (SSE2, NEON); `avx2` and `avx512` are the same source at 256 and 512
-// bits. One table of function pointers is picked at start by what the processor can do.
+// vector types at 128 bits (SSE2, NEON); `avx2`, `avx512` and `avx512bf16` are the same source
+// at 256 and 512 bits, the last with bfloat16 products in hardware. One table of function pointers is picked at start by what the processor can do.
 //
 // Matrices are row-major. No function allocates; `scratch` is the caller's, of the stated size.
 #pragma once
@@ -13,8 +13,9 @@
 extern "C" {
 #endif
 
-// How an activation is applied: `rk_gelu` is x * Phi(x) with the exact normal distribution function.
-enum { rk_relu = 0, rk_gelu = 1 };
+// How an activation is applied: `rk_gelu` is x * Phi(x) with the exact normal distribution function,
+// `rk_silu` is x / (1 + exp(-x)).
+enum { rk_relu = 0, rk_gelu = 1, rk_silu = 2 };
 
 // Dropout of a buffer: element i is kept where hash(i + seed) >= threshold, and then multiplied by
 // scale. Counter-based, so the backward pass makes the same mask again. threshold 0 keeps all.
@@ -23,6 +24,22 @@ typedef struct {
   uint32_t threshold;  // the probability of dropping times 2^24
   float scale;         // 1 / (1 - probability)
 } rk_dropout;
+
+// What happens to a product before it leaves the registers.
+enum {
+  rk_add_bias = 0,           // c = x + bias
+  rk_bias_dropout_add = 1,   // c = residual + dropout(x + bias)
+  rk_bias_activation = 2,    // c = dropout(activation(x + bias)), slopes = dc/dx where not null
+};
+typedef struct {
+  int kind;
+  int activation;
+  const float *bias;      // one for each column
+  const float *residual;  // laid out as c, and may be c
+  float *slopes;          // laid out as c
+  rk_dropout dropout;     // element i * columns + j for row i, column j
+  long columns;
+} rk_epilogue;
 
 typedef struct {
   const char *name;
@@ -36,6 +53,9 @@ typedef struct {
   // a[i * row_stride + p * column_stride], so a transposed A needs no copy.
   void (*gemm_packed)(long m, long n, long k, float alpha, const float *a, long row_stride,
                       long column_stride, const float *packed, int accumulate, float *c, long ldc);
+  // C = epilogue(A * B) with A by rows.
+  void (*gemm_epilogue)(long m, long n, long k, const float *a, long lda, const float *packed,
+                        const rk_epilogue *epilogue, float *c, long ldc);
   // The same with B (k x n) read where it stands. `scratch`: gemm_scratch(k) floats.
   void (*gemm)(long m, long n, long k, float alpha, const float *a, long row_stride,
                long column_stride, const float *b, long ldb, int accumulate, float *c, long ldc,
@@ -46,21 +66,52 @@ typedef struct {
   void (*gemm_exp)(long m, long n, long k, const float *a, long lda, const float *packed, float *c,
                    long ldc, float *row_sums);
 
+  // ---- matrix products of bfloat16, added up in float -------------------------------------------
+  // A bfloat16 is the upper half of a float, rounded to nearest even. Operands hold pairs along k in
+  // 32 bits, the even one in the lower half; an odd k is filled up with zero.
+  //
+  // 1 where the processor multiplies pairs itself; elsewhere the same is done with floats.
+  int native_bf16;
+  // Rows: out[i * stride + p / 2] holds elements p and p + 1 of row i (m x k).
+  void (*bf16_rows)(long m, long k, const float *x, long ldx, uint32_t *out, long stride);
+  // Pairs of rows: out[p / 2 * stride + j] holds elements j of rows p and p + 1 (k x n).
+  void (*bf16_row_pairs)(long k, long n, const float *x, long ldx, uint32_t *out, long stride);
+  // Pairs that a packed k x n matrix takes, and the packing (n x k where `transposed`).
+  size_t (*bf16_packed)(long n, long k);
+  void (*bf16_pack)(int transposed, long n, long k, const float *b, long ldb, uint32_t *packed);
+  // C (m x n) = alpha * A * B, or +=. Pair (i, p) of A is at a[i * row_stride + p * column_stride];
+  // pairs = (k + 1) / 2.
+  void (*bf16_gemm)(long m, long n, long pairs, float alpha, const uint32_t *a, long row_stride,
+                    long column_stride, const uint32_t *packed, int accumulate, float *c, long ldc);
+  // C = epilogue(A * B) with A by rows.
+  void (*bf16_gemm_epilogue)(long m, long n, long pairs, const uint32_t *a, long lda,
+                             const uint32_t *packed, const rk_epilogue *epilogue, float *c,
+                             long ldc);
+  // exp(A * B) with its row sums (of the floats, before rounding), written in bfloat16 twice: by
+  // rows (`rows`, stride in pairs, for products that add over columns) and by pairs of rows
+  // (`row_pairs`, for products that add over rows). An odd last row is paired with zeros, columns
+  // past n up to the stride of `rows` must not matter to the caller.
+  void (*bf16_gemm_exp)(long m, long n, long pairs, const uint32_t *a, long lda,
+                        const uint32_t *packed, uint32_t *rows, long row_stride,
+                        uint32_t *row_pairs, long pair_stride, float *row_sums);
+
   // ---- rows ------------------------------------------------------------------------------------
   // Row-wise c[i][j] = exp(c[i][j] - max of row i); row_max and row_sums get the maximum and sum.
   void (*exp_rows)(long m, long n, float *c, long ldc, float *row_max, float *row_sums);
+  // In place c[i][j] = 1 / (1 + exp(-c[i][j])), and row_losses[i] = the sum of log(1 + exp(c[i][j]))
+  // of what stood there before.
+  void (*logistic_rows)(long m, long n, float *c, long ldc, float *row_losses);
   // The number of elements of a row that are >= threshold.
   long (*count_at_least)(const float *row, long n, float threshold);
   float (*dot)(const float *a, const float *b, long n);
   // y += alpha * x
   void (*axpy)(long n, float alpha, const float *x, float *y);
+  // y += share * (x - y)
+  void (*blend)(long n, float share, const float *x, float *y);
   // Row i of `out` = factors[i] * row i of `x`, rows of n.
   void (*scale_rows)(long m, long n, const float *factors, const float *x, float *out);
   // sums[j] += the sum of column j of x (m x n)
   void (*column_sums)(long m, long n, const float *x, float *sums);
-  // x[i] += b[i % n] over m rows of n
-  void (*add_bias)(long m, long n, const float *bias, float *x);
-
   // ---- layers ----------------------------------------------------------------------------------
   // y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, row by row
   void (*layer_norm)(long m, long n, float epsilon, const float *x, const float *gamma,
@@ -69,15 +120,14 @@ typedef struct {
   void (*layer_norm_backward)(long m, long n, const float *dy, const float *x, const float *gamma,
                               const float *mean, const float *inverse_deviation, int accumulate,
                               float *dx, float *dgamma, float *dbeta);
-  // out = residual + dropout(x + bias)
-  void (*bias_dropout_add)(long m, long n, const float *x, const float *bias,
-                           const float *residual, rk_dropout dropout, float *out);
-  // u += bias; out = dropout(activation(u))
-  void (*bias_activation)(long m, long n, int activation, float *u, const float *bias,
-                          rk_dropout dropout, float *out);
-  // du = dropout(d) * activation'(u); du may be d
-  void (*activation_backward)(long count, int activation, const float *u, const float *d,
-                              rk_dropout dropout, float *du);
+  // y = gamma * x / sqrt(mean of x^2 + epsilon), row by row (Zhang & Sennrich 2019)
+  void (*rms_norm)(long m, long n, float epsilon, const float *x, const float *gamma, float *y,
+                   float *inverse);
+  // dx (= or +=), dgamma +=
+  void (*rms_norm_backward)(long m, long n, const float *dy, const float *x, const float *gamma,
+                            const float *inverse, int accumulate, float *dx, float *dgamma);
+  // out = a * b, element by element; out may be either
+  void (*multiply)(long count, const float *a, const float *b, float *out);
   // out = dropout(x); out may be x
   void (*apply_dropout)(long count, const float *x, rk_dropout dropout, float *out);
   // out[t] = dropout(items[tokens[t]] + positions[places[t]])
@@ -119,7 +169,7 @@ typedef struct {
                 float *scores, int32_t *ids);
 } rk_table;
 
-// The table by name ("reference", "portable", "avx2", "avx512"), or NULL where this processor or
+// The table by name ("reference", "portable", "avx2", "avx512", "avx512bf16"), or NULL where this processor or
 // build has no such version. A null name picks the fastest that the processor can run.
 const rk_table *rk_select(const char *name);
 

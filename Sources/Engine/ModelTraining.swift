@@ -1,0 +1,245 @@
+package import Domain
+package import Evaluation
+import Foundation
+package import Kernels
+package import Models
+package import State
+package import Training
+
+/// What a model learns from: every user's positive events as tokens of one vocabulary.
+package struct TrainingData: Sendable {
+  /// The user of each sequence.
+  package let users: [UserID]
+  /// Oldest event first; none is empty.
+  package let sequences: [[ItemToken]]
+  /// The item of each token.
+  package let vocabulary: [ItemID]
+
+  package init(users: [UserID], sequences: [[ItemToken]], vocabulary: [ItemID]) {
+    precondition(users.count == sequences.count, "\(users.count) and \(sequences.count)")
+    self.users = users
+    self.sequences = sequences
+    self.vocabulary = vocabulary
+  }
+
+  /// Takes the positive events out of a state; tokens are numbered in the catalog's order.
+  package init(_ state: StateSnapshot, _ policy: SASRecPolicy) {
+    let kinds = policy.eventValues.map { names in names.compactMap { state.eventCode($0) } }
+    var users: [UserID] = []
+    var rowsOfUsers: [[CatalogRow]] = []
+    var isUsed = [Bool](repeating: false, count: state.itemCount)
+    state.forEachUser { id, user in
+      var rows: [CatalogRow] = []
+      for interaction in user.history where interaction.isPositive {
+        if let kinds, !kinds.contains(interaction.event) { continue }
+        rows.append(interaction.row)
+        isUsed[interaction.row.index] = true
+      }
+      if rows.isEmpty { return }
+      users.append(id)
+      rowsOfUsers.append(rows)
+    }
+    var tokens = [Int32](repeating: -1, count: state.itemCount)
+    var vocabulary: [ItemID] = []
+    for row in isUsed.indices where isUsed[row] {
+      tokens[row] = Int32(vocabulary.count)
+      vocabulary.append(state.itemID(of: CatalogRow(row)))
+    }
+    self.init(
+      users: users, sequences: rowsOfUsers.map { $0.map { ItemToken(tokens[$0.index]) } },
+      vocabulary: vocabulary)
+  }
+
+  package var split: LeaveOneOut {
+    LeaveOneOut(SequenceDataset(itemCount: vocabulary.count, sequences: sequences))
+  }
+}
+
+/// One training of one policy, judged leave-one-out.
+///
+/// The published model is the one that is judged: it has learned from all but each user's last two
+/// events, and it reads those two, like everything newer, when a query asks.
+package struct ModelTraining {
+  package let policy: SASRecPolicy
+  package let threads: Int
+  package let niceness: Int32
+  package let kernels: Kernels
+
+  package init(policy: SASRecPolicy, threads: Int, niceness: Int32, kernels: Kernels) {
+    self.policy = policy
+    self.threads = threads
+    self.niceness = niceness
+    self.kernels = kernels
+  }
+
+  /// With the kernels for this processor.
+  package init(policy: SASRecPolicy, threads: Int, niceness: Int32) throws(Diagnostic) {
+    self.init(
+      policy: policy, threads: threads, niceness: niceness, kernels: try chosenKernels())
+  }
+
+  package struct Outcome: Sendable {
+    package var model: SASRec
+    package var result: TrainingResult
+    package var evaluation: EvaluationTable
+    package var summary: String
+  }
+
+  /// A further ranking to judge beside the model: one score for each token of the vocabulary.
+  package typealias Scorer = (name: String, scores: (UserID) -> [Float])
+
+  /// Trains and judges.
+  ///
+  /// - Parameter progress: false cancels.
+  /// - Throws: `TrainingCancelled`; `nothing_to_learn` where no user has two positive events.
+  package func run(
+    _ data: TrainingData, others: [Scorer] = [], progress: (EngineProgress) -> Bool
+  ) throws -> Outcome {
+    let split = data.split
+    let training = split.training
+    guard data.vocabulary.count > 1, training.contains(where: { $0.count >= 2 }) else {
+      throw Diagnostic(
+        .unavailable, code: "nothing_to_learn",
+        "The model `\(policy.name)` has nothing to learn from: \(data.users.count) users have "
+          + "positive events, with \(data.vocabulary.count) different items.",
+        at: "training.models",
+        help: "Insert events with a label above 0, at least two for some users.")
+    }
+    let trainer = Trainer(
+      training: training, configuration: configuration(itemCount: data.vocabulary.count),
+      options: options(userCount: data.users.count), kernels: kernels)
+    var validationNDCG: Double?
+    let result = try trainer.run(validating: split) { state in
+      validationNDCG = state.validationNDCG ?? validationNDCG
+      let done = Double(state.epoch - 1) + Double(state.step) / Double(max(1, state.steps))
+      return progress(
+        EngineProgress(
+          model: policy.name, epoch: state.epoch, epochs: state.epochs,
+          fraction: done / Double(state.epochs), loss: state.loss,
+          tokensPerSecond: state.tokensPerSecond, validationNDCG: validationNDCG,
+          secondsLeft: state.secondsLeft))
+    }
+    let evaluation = judge(result.model, on: data, split, others: others)
+    let seconds = String(format: "%.1f", result.secondsTraining)
+    return Outcome(
+      model: result.model, result: result, evaluation: evaluation,
+      summary: "Trained \(result.epochs.count) epochs of \(result.tokensPerEpoch) tokens in "
+        + "\(seconds) s (\(Int(result.tokensPerSecond)) tokens/s, kernels \(kernels.name)); "
+        + "epoch \(result.bestEpoch) was best.")
+  }
+
+  /// Judges a model that was trained on the same data.
+  package func judge(
+    _ model: SASRec, on data: TrainingData, _ split: LeaveOneOut, others: [Scorer]
+  ) -> EvaluationTable {
+    EvaluationTable(
+      evaluate(
+        model, name: policy.name, on: split, kernels: kernels, threads: threads,
+        others: others.map { other in (other.name, { other.scores(data.users[$0]) }) }))
+  }
+
+  private func configuration(itemCount: Int) -> SASRecConfiguration {
+    var configuration = SASRecConfiguration(itemCount: itemCount)
+    configuration.width = policy.width
+    configuration.heads = policy.heads
+    configuration.blocks = policy.blocks
+    configuration.innerWidth = policy.innerWidth
+    configuration.maximumLength = policy.maximumLength
+    if let activation = Activation(rawValue: policy.activation) {
+      configuration.activation = activation
+    }
+    configuration.normEpsilon = Float(policy.layerNormEpsilon)
+    return configuration
+  }
+
+  private func options(userCount: Int) -> TrainingOptions {
+    var options = TrainingOptions()
+    options.epochs = policy.epochs
+    options.batchSize = policy.batchSize ?? min(128, max(16, userCount / 64))
+    options.learningRate = Float(policy.learningRate)
+    options.dropout = Float(policy.dropout)
+    options.initialDeviation = Float(policy.initializerRange)
+    options.seed = policy.seed
+    options.patience = policy.patience
+    options.threads = threads
+    options.niceness = niceness
+    return options
+  }
+}
+
+/// A model's figures beside the baselines, ready to print and to store.
+package struct EvaluationTable: Hashable, Sendable {
+  package struct Figure: Hashable, Sendable {
+    package var value: Double
+    package var low: Double
+    package var high: Double
+  }
+
+  package struct Line: Hashable, Sendable {
+    package var name: String
+    package var recallAt10: Figure
+    package var ndcgAt10: Figure
+  }
+
+  /// The model first, then the baselines, then further rankings.
+  package var lines: [Line]
+  package var userCount: Int
+  package var itemCount: Int
+  package var eventCount: Int
+  /// How the figures came about.
+  package var protocolText: String
+
+  init(_ report: EvaluationReport) {
+    func figure(_ estimate: Estimate) -> Figure {
+      Figure(value: estimate.value, low: estimate.low, high: estimate.high)
+    }
+    lines = report.lines.map { line in
+      Line(
+        name: line.name, recallAt10: figure(line.result.recallEstimate(at: 10)),
+        ndcgAt10: figure(line.result.ndcgEstimate(at: 10)))
+    }
+    userCount = report.userCount
+    itemCount = report.itemCount
+    eventCount = report.eventCount
+    protocolText = report.protocolText
+  }
+
+  /// Reads what `json` wrote; nil where it is something else.
+  package init?(_ json: JSON) {
+    func figure(_ json: JSON?) -> Figure? {
+      guard let value = json?["value"]?.number, let low = json?["low"]?.number,
+        let high = json?["high"]?.number
+      else { return nil }
+      return Figure(value: value, low: low, high: high)
+    }
+    guard let lines = json["lines"]?.array, let users = json["users"]?.int,
+      let items = json["items"]?.int, let events = json["events"]?.int,
+      let text = json["protocol"]?.string
+    else { return nil }
+    self.lines = lines.compactMap { line in
+      guard let name = line["name"]?.string, let recall = figure(line["recall_at_10"]),
+        let ndcg = figure(line["ndcg_at_10"])
+      else { return nil }
+      return Line(name: name, recallAt10: recall, ndcgAt10: ndcg)
+    }
+    (userCount, itemCount, eventCount) = (Int(users), Int(items), Int(events))
+    protocolText = text
+  }
+
+  package var json: JSON {
+    func json(_ figure: Figure) -> JSON {
+      ["value": .double(figure.value), "low": .double(figure.low), "high": .double(figure.high)]
+    }
+    return [
+      "protocol": .string(protocolText), "users": .int(Int64(userCount)),
+      "items": .int(Int64(itemCount)), "events": .int(Int64(eventCount)),
+      "lines": .array(
+        lines.map { line in
+          [
+            "name": .string(line.name), "recall_at_10": json(line.recallAt10),
+            "ndcg_at_10": json(line.ndcgAt10),
+          ]
+        }),
+    ]
+  }
+}

@@ -1,0 +1,315 @@
+import Dispatch
+package import Domain
+import Ingest
+package import Logging
+import Models
+import QueryEngine
+import State
+import Storage
+import Synchronization
+
+/// A table and how much it holds.
+package struct TableInfo: Sendable {
+  package var schema: TableSchema
+  package var createdAt: Timestamp
+  package var rowCount: Int
+}
+
+/// What an acknowledged insert did.
+package struct InsertReceipt: Hashable, Sendable {
+  package var rowCount: Int
+  /// The log position of the last row. An answer whose `as_of` has come this far holds all of it.
+  package var through: LogPosition
+}
+
+/// One data directory, opened: tables, engines, training and queries.
+///
+/// Everything survives a restart: rows by the log, engines by the registry, published models by their
+/// artifact files. Nothing is trained again that was published.
+package final class RiffleDatabase: Sendable {
+  package struct Options: Sendable {
+    /// Threads that a training uses. Default: all cores.
+    package var trainingThreads: Int?
+    /// Whether engines that have no model yet are trained. A command that only looks does not.
+    package var trains = true
+    package init() {}
+  }
+
+  private struct Engines {
+    /// Those that answer.
+    var served: [String: ServedEngine] = [:]
+    /// Those that see every commit: the served ones, and those that are still folding the log.
+    var following: [String: ServedEngine] = [:]
+  }
+
+  private let log: LogStore
+  private let options: Options
+  let logger: Logger
+  private let registered = Mutex(Engines())
+  private let trainer: TrainingQueue
+
+  /// Opens a directory, which is made where there is none, and everything in it.
+  ///
+  /// - Throws: `Diagnostic` where another process holds it or it cannot be used.
+  package init(
+    opening path: String, options: Options = Options(), logger: Logger
+  ) throws {
+    self.options = options
+    self.logger = logger
+    log = try LogStore(try DataDirectory.open(path))
+    trainer = TrainingQueue(log: log, threads: options.trainingThreads, logger: logger)
+    log.onCommit { [weak self] batches, through in self?.observe(batches, through) }
+    try restoreEngines()
+  }
+
+  package var path: String { log.directory.path }
+
+  /// The position of the last acknowledged row.
+  package var through: LogPosition { log.through }
+
+  /// Stops training, finishes what is being written and gives up the directory.
+  package func close() {
+    trainer.stop()
+    log.close()
+  }
+
+  private func observe(_ batches: [CommittedBatch], _ through: LogPosition) {
+    let engines = registered.withLock { Array($0.following.values) }
+    for engine in engines { engine.observe(batches, through) }
+  }
+
+  func integrityProblems() throws -> [String] { try log.integrityProblems() }
+
+  // MARK: tables
+
+  package var tables: [TableInfo] {
+    log.tables().map { TableInfo(schema: $0.schema, createdAt: $0.createdAt, rowCount: 0) }
+  }
+
+  /// - Throws: `unknown_table` with the nearest name.
+  package func table(named name: String) throws -> TableInfo {
+    let schema = try log.schema(of: name)
+    let createdAt = log.table(name)?.createdAt ?? Timestamp(microsecondsSinceEpoch: 0)
+    return TableInfo(
+      schema: schema, createdAt: createdAt, rowCount: try log.rowCount(of: name))
+  }
+
+  /// Makes a table from its definition, the body of `POST /v2/tables`.
+  package func createTable(_ definition: JSON) async throws -> TableSchema {
+    let schema = try TableDefinition(definition).schema
+    try await log.createTable(schema, at: .now())
+    logger.info("Made a table", metadata: ["table": "\(schema.name)"])
+    return schema
+  }
+
+  /// Inserts rows, the body of `POST /v2/tables/{table}/insert`; returns when they are on the disk and
+  /// every engine has seen them.
+  package func insert(_ body: JSON, into table: String) async throws -> InsertReceipt {
+    let decoder = RowDecoder(try log.schema(of: table))
+    let rows = try decoder.decodeInsert(body)
+    if rows.isEmpty { return InsertReceipt(rowCount: 0, through: log.through) }
+    let receipt = try await log.append(table: table, rows: rows)
+    return InsertReceipt(rowCount: rows.count, through: receipt.through)
+  }
+
+  /// Gives a table's rows in log order, some at a time.
+  package func rows(of table: String, _ body: ([LoggedRow]) throws -> Void) throws {
+    try log.replay(tables: [table]) { batches, _ in
+      for batch in batches { try body(batch.inserted) }
+    }
+  }
+
+  // MARK: engines
+
+  package var engines: [ServedEngine] {
+    registered.withLock { $0.served.values.sorted { $0.name < $1.name } }
+  }
+
+  /// - Throws: `unknown_engine` with the nearest name.
+  package func engine(named name: String) throws(Diagnostic) -> ServedEngine {
+    let (engine, names) = registered.withLock { engines in
+      let engine = engines.served[name]
+      return (engine, engine == nil ? engines.served.keys.sorted() : [])
+    }
+    if let engine { return engine }
+    let help =
+      nearestName(to: name, among: names).map { "Did you mean `\($0)`?" }
+      ?? (names.isEmpty
+        ? "There are no engines yet. Create one: POST /v2/engines, or riffle create-engine."
+        : "The engines are \(names.map { "`\($0)`" }.joined(separator: ", ")).")
+    throw Diagnostic(
+      .notFound, code: "unknown_engine", "There is no engine `\(name)`.", at: "engine", help: help)
+  }
+
+  /// Declares an engine from its YAML or JSON and starts its training.
+  ///
+  /// Returns once the engine has folded the log: queries that need no model are answered from then on.
+  package func createEngine(
+    parsing text: String, origin: String = "engine.yaml"
+  ) async throws -> ServedEngine {
+    let configuration = try EngineConfiguration(parsing: text, origin: origin)
+    let engine = try prepare(configuration, createdAt: .now())
+    let isTaken = registered.withLock { engines in
+      if engines.following[engine.name] != nil { return true }
+      engines.following[engine.name] = engine
+      return false
+    }
+    if isTaken {
+      throw Diagnostic(
+        .conflict, code: "engine_exists", "An engine `\(engine.name)` exists already.", at: "name",
+        help: "Choose another name.")
+    }
+    do {
+      try await outsideThePool { [log] in try engine.replay(log) }
+      try await log.setEntry(
+        kind: RegistryKind.engine, name: engine.name,
+        json: EngineRecord(source: configuration.source, createdAt: engine.createdAt).json.text)
+    } catch {
+      registered.withLock { $0.following[engine.name] = nil }
+      throw error
+    }
+    registered.withLock { $0.served[engine.name] = engine }
+    logger.info("Created an engine", metadata: ["engine": "\(engine.name)"])
+    if options.trains { trainer.schedule(engine) }
+    return engine
+  }
+
+  /// Checks a configuration against the tables and its saved queries.
+  private func prepare(
+    _ configuration: EngineConfiguration, createdAt: Timestamp
+  ) throws -> ServedEngine {
+    var problems: [Diagnostic] = []
+    func schema(_ reference: EngineConfiguration.TableReference?) -> TableSchema? {
+      guard let reference else { return nil }
+      do throws(Diagnostic) {
+        let schema = try log.schema(of: reference.name)
+        return try schema.keeping(reference)
+      } catch {
+        var problem = error
+        problem.place = reference.path
+        problems.append(problem)
+        return nil
+      }
+    }
+    let data = configuration.data
+    let interactions = schema(data.interactionTable)
+    let items = schema(data.itemTable)
+    for query in configuration.queries {
+      do throws(Diagnostics) {
+        _ = try PreparedQuery(query.text)
+      } catch {
+        problems += error.all.map { $0.placed(at: "queries.\(query.name)") }
+      }
+    }
+    var columns = EntityColumns()
+    columns.userID = data.userColumn
+    columns.itemID = data.itemColumn
+    if let label = data.labelColumn { columns.label = label }
+    if let time = data.timeColumn { columns.createdAt = time }
+    if let event = data.eventColumn { columns.eventValue = event }
+    var mapping: EntityMapping?
+    if let interactions, items != nil || data.itemTable == nil {
+      do throws(Diagnostics) {
+        mapping = try EntityMapping(interactions: interactions, items: items, columns: columns)
+      } catch { problems += error.all }
+    }
+    guard problems.isEmpty, let mapping else { throw Diagnostics(problems) }
+    return ServedEngine(configuration, mapping, createdAt: createdAt)
+  }
+
+  // MARK: restart
+
+  private func restoreEngines() throws {
+    for entry in try log.entries(kind: RegistryKind.engine) {
+      let record = try EngineRecord(JSON(parsing: entry.json))
+      let configuration = try EngineConfiguration(parsing: record.source, origin: entry.name)
+      let engine = try prepare(configuration, createdAt: record.createdAt)
+      registered.withLock { $0.following[engine.name] = engine }
+      try engine.replay(log)
+      registered.withLock { $0.served[engine.name] = engine }
+      do {
+        if try trainer.restore(engine) {
+          logger.info("Restored an engine", metadata: ["engine": "\(engine.name)"])
+          continue
+        }
+      } catch {
+        // The rows are whole, so the model can be made again; until then the engine says what happened.
+        let message = "The stored model cannot be read: \(error)"
+        logger.error(
+          "A model is lost", metadata: ["engine": "\(engine.name)", "error": "\(error)"])
+        engine.updateStatus { status in
+          status.state = .error
+          status.error = message
+          status.note(message, component: "restore", at: .now(), level: "ERROR")
+        }
+      }
+      if options.trains { trainer.schedule(engine) }
+    }
+  }
+
+  /// Runs work that takes long or waits for the disk on a thread that is none of the shared pool's,
+  /// so that queries go on.
+  private func outsideThePool(_ body: @escaping @Sendable () throws -> Void) async throws {
+    try await withCheckedThrowingContinuation { continuation in
+      DispatchQueue.global().async {
+        continuation.resume(with: Result { try body() })
+      }
+    }
+  }
+}
+
+/// The kinds of documents that the engine keeps in the registry.
+enum RegistryKind {
+  static let engine = "engine"
+  static let generation = "generation"
+}
+
+/// How an engine stands in the registry.
+struct EngineRecord {
+  var source: String
+  var createdAt: Timestamp
+
+  init(source: String, createdAt: Timestamp) {
+    self.source = source
+    self.createdAt = createdAt
+  }
+
+  init(_ json: JSON) throws {
+    guard let source = json["source"]?.string, let time = json["created_at_us"]?.int else {
+      throw Diagnostic(
+        .internalError, code: "registry_damaged", "An engine's record cannot be read.",
+        help: "Restore the last backup of the data directory.")
+    }
+    self.init(source: source, createdAt: Timestamp(microsecondsSinceEpoch: time))
+  }
+
+  var json: JSON {
+    ["source": .string(source), "created_at_us": .int(createdAt.microsecondsSinceEpoch)]
+  }
+}
+
+extension TableSchema {
+  /// Checks the columns that a reference names; the engine reads what it needs of them.
+  fileprivate func keeping(
+    _ reference: EngineConfiguration.TableReference
+  ) throws(Diagnostic) -> TableSchema {
+    for column in reference.columns ?? [] where index(of: column) == nil {
+      let names = columns.map(\.name)
+      throw Diagnostic(
+        code: "unknown_column", "The table `\(name)` has no column `\(column)`.",
+        help: nearestName(to: column, among: names).map { "Did you mean `\($0)`?" }
+          ?? "Its columns are \(names.map { "`\($0)`" }.joined(separator: ", ")).")
+    }
+    return self
+  }
+}
+
+extension Diagnostic {
+  /// The problem with its place, where it has none; a span keeps its text and names where it stands.
+  fileprivate func placed(at place: String) -> Diagnostic {
+    var copy = self
+    if copy.place == nil { copy.place = place }
+    if copy.span?.origin == "query" { copy.span?.origin = place }
+    return copy
+  }
+}

@@ -1,0 +1,155 @@
+package import Domain
+import Evaluation
+import Foundation
+import QueryEngine
+package import State
+import Storage
+import Synchronization
+
+/// One declared engine: its state, which follows the log; its published generation; its status.
+package final class ServedEngine: Sendable {
+  package let configuration: EngineConfiguration
+  package let createdAt: Timestamp
+  let mapping: EntityMapping
+  private let follower: Mutex<Follower>
+  private let state: Published<StateSnapshot>
+  private let published: Published<Generation?>
+  private let statusBox = Mutex(EngineStatus())
+  private let popularity = PopularityCache()
+  private let queries = QueryEngine()
+  private let preparedQueries = Mutex<[String: PreparedQuery]>([:])
+
+  /// The fold and what it has not seen yet. While the log is replayed, new commits wait.
+  private struct Follower {
+    let fold: StateFold
+    /// nil once the replay is over.
+    var waiting: [(batches: [CommittedBatch], through: LogPosition)]? = []
+  }
+
+  init(_ configuration: EngineConfiguration, _ mapping: EntityMapping, createdAt: Timestamp) {
+    self.configuration = configuration
+    self.mapping = mapping
+    self.createdAt = createdAt
+    let fold = StateFold(mapping)
+    state = Published(fold.snapshot())
+    follower = Mutex(Follower(fold: fold))
+    published = Published(nil)
+  }
+
+  package var name: String { configuration.name }
+  /// The newest state: it holds everything that is acknowledged.
+  package var snapshot: StateSnapshot { state.current }
+  /// The log position of the newest state.
+  package var asOf: LogPosition { snapshot.through }
+  /// nil before the first training has ended.
+  package var generation: Generation? { published.current }
+  package var status: EngineStatus { statusBox.withLock { $0 } }
+
+  // MARK: following the log
+
+  /// Folds everything that the log holds already. Commits may go on meanwhile.
+  func replay(_ log: LogStore) throws {
+    var tables = [mapping.interactionTable.name]
+    if let items = mapping.itemTable { tables.append(items.name) }
+    let end = try log.replay(tables: tables) { batches, through in
+      follower.withLock { $0.fold.apply(batches, through: through) }
+    }
+    follower.withLock { follower in
+      follower.fold.apply([], through: end)
+      for commit in follower.waiting ?? [] where commit.through > end {
+        follower.fold.apply(commit.batches, through: commit.through)
+      }
+      follower.waiting = nil
+      state.publish(follower.fold.snapshot())
+    }
+  }
+
+  /// Sees one commit, on the log's own thread and in its order.
+  func observe(_ batches: [CommittedBatch], _ through: LogPosition) {
+    follower.withLock { follower in
+      if follower.waiting != nil {
+        follower.waiting?.append((batches, through))
+      } else {
+        follower.fold.apply(batches, through: through)
+        state.publish(follower.fold.snapshot())
+      }
+    }
+  }
+
+  // MARK: life
+
+  func publish(_ generation: Generation) { published.publish(generation) }
+
+  func updateStatus(_ body: (inout EngineStatus) -> Void) { statusBox.withLock { body(&$0) } }
+
+  /// Judges the published model again, beside further rankings, on the events of now.
+  ///
+  /// - Parameter others: name, and the scores of a user for some items.
+  package func judge(
+    _ model: String, others: [(name: String, scores: (UserID, [ItemID]) -> [Float])]
+  ) throws -> EvaluationTable? {
+    guard let served = generation?.model(named: model) else { return nil }
+    let data = TrainingData(snapshot, served.policy)
+    // With new items since the training the tokens would mean something else.
+    guard data.vocabulary == served.vocabulary else { return nil }
+    let training = try ModelTraining(
+      policy: served.policy, threads: ProcessInfo.processInfo.activeProcessorCount, niceness: 0)
+    return training.judge(
+      served.model, on: data, data.split,
+      others: others.map { other in
+        (name: other.name, scores: { other.scores($0, data.vocabulary) })
+      })
+  }
+
+  // MARK: queries
+
+  /// Answers a query from the newest state and the published generation.
+  package func answer(_ call: QueryCall) throws -> EngineAnswer {
+    let clock = ContinuousClock()
+    let start = clock.now
+    let state = snapshot
+    let generation = generation
+    let now = Timestamp.now()
+    let source = EngineSource(
+      engine: name, embeddings: configuration.embeddings, state: state, generation: generation,
+      now: now, popularity: popularity)
+    let result =
+      if let query = prepared(call.text) {
+        try queries.run(query, parameters: call.parameters, on: source)
+      } else {
+        // Run as text, a faulty query has all its problems named, those of its names among them.
+        try queries.run(QueryRequest(text: call.text, parameters: call.parameters), on: source)
+      }
+    return EngineAnswer(
+      engine: name, result: result, asOf: state.through, generation: generation, now: now,
+      duration: clock.now - start)
+  }
+
+  /// The parsed query of a text, kept for the next call; nil where it has problems.
+  private func prepared(_ text: String) -> PreparedQuery? {
+    if let kept = preparedQueries.withLock({ $0[text] }) { return kept }
+    guard let query = try? PreparedQuery(text) else { return nil }
+    preparedQueries.withLock { queries in
+      // Texts with values written into them would fill the memory; those with parameters come back.
+      if queries.count >= 256 { queries.removeAll(keepingCapacity: true) }
+      queries[text] = query
+    }
+    return query
+  }
+
+  /// - Throws: `unknown_query` with the nearest name.
+  package func savedQuery(
+    named query: String
+  ) throws(Diagnostic) -> EngineConfiguration.SavedQuery {
+    if let saved = configuration.query(named: query) { return saved }
+    let names = configuration.queries.map(\.name)
+    let help =
+      nearestName(to: query, among: names).map { "Did you mean `\($0)`?" }
+      ?? (names.isEmpty
+        ? "The engine `\(name)` has no saved queries."
+        : "Saved queries: \(names.map { "`\($0)`" }.joined(separator: ", ")).")
+    throw Diagnostic(
+      .notFound, code: "unknown_query", "Saved query '\(query)' not found.", at: "queries",
+      help: help)
+  }
+}

@@ -1,0 +1,265 @@
+import Dispatch
+import Domain
+import Foundation
+import Kernels
+import Logging
+import Models
+import State
+import Storage
+import Synchronization
+import Training
+
+/// Trains engines one after another on a thread of its own, below the priority of serving, and
+/// publishes what comes out.
+final class TrainingQueue: Sendable {
+  private struct Queue {
+    var waiting: [ServedEngine] = []
+    var isRunning = false
+    var isStopped = false
+  }
+
+  private let log: LogStore
+  private let artifacts: ArtifactStore
+  private let threads: Int
+  private let logger: Logger
+  private let queue = Mutex(Queue())
+  private let idle = DispatchGroup()
+
+  init(log: LogStore, threads: Int?, logger: Logger) {
+    self.log = log
+    self.logger = logger
+    artifacts = ArtifactStore(log.directory)
+    self.threads = threads ?? ProcessInfo.processInfo.activeProcessorCount
+  }
+
+  /// Puts an engine's training at the end of the queue.
+  func schedule(_ engine: ServedEngine) {
+    engine.updateStatus { status in
+      status.state = .scheduling
+      status.error = nil
+      status.note("Training waits for its turn.", component: "trainer", at: .now())
+    }
+    let mustStart = queue.withLock { queue in
+      if queue.isStopped { return false }
+      queue.waiting.append(engine)
+      defer { queue.isRunning = true }
+      return !queue.isRunning
+    }
+    guard mustStart else { return }
+    idle.enter()
+    let thread = Thread { [self] in
+      while let engine = next() { run(engine) }
+      idle.leave()
+    }
+    thread.name = "riffle training"
+    thread.stackSize = 8 << 20
+    thread.start()
+  }
+
+  private func next() -> ServedEngine? {
+    queue.withLock { queue in
+      if queue.isStopped || queue.waiting.isEmpty {
+        queue.isRunning = false
+        return nil
+      }
+      return queue.waiting.removeFirst()
+    }
+  }
+
+  /// Lets the running training end at its next step, and waits for that.
+  func stop() {
+    queue.withLock { queue in
+      queue.isStopped = true
+      queue.waiting = []
+    }
+    idle.wait()
+  }
+
+  private var isStopped: Bool { queue.withLock { $0.isStopped } }
+
+  // MARK: training
+
+  private struct Stopped: Error {}
+
+  private func run(_ engine: ServedEngine) {
+    do {
+      try trainAndPublish(engine)
+    } catch is Stopped {
+      logger.info("Training was stopped", metadata: ["engine": "\(engine.name)"])
+    } catch {
+      let message = (error as? Diagnostics)?.description ?? "\(error)"
+      logger.error(
+        "Training failed", metadata: ["engine": "\(engine.name)", "error": "\(message)"])
+      engine.updateStatus { status in
+        // A generation that was published before goes on serving.
+        status.state = engine.generation == nil ? .error : .active
+        status.error = message
+        status.progress = nil
+        status.note(message, component: "trainer", at: .now(), level: "ERROR")
+      }
+    }
+  }
+
+  private func trainAndPublish(_ engine: ServedEngine) throws {
+    let state = engine.snapshot
+    engine.updateStatus { status in
+      status.state = .training
+      status.note(
+        "Training on \(state.interactionCount) events of \(state.userCount) users, log position "
+          + "\(state.through.rawValue).", component: "trainer", at: .now())
+    }
+    let kernels = try chosenKernels()
+    var models: [StoredModel] = []
+    for policy in engine.configuration.models {
+      models.append(try train(policy, of: engine, on: state, kernels))
+    }
+    let stored = StoredGeneration(
+      number: (engine.generation?.number ?? 0) + 1, through: state.through, trainedAt: .now(),
+      models: models)
+    try store(stored, of: engine)
+    publish(stored, of: engine, kernels: kernels)
+    logger.info(
+      "Published a generation",
+      metadata: ["engine": "\(engine.name)", "generation": "\(stored.number)"])
+  }
+
+  private func train(
+    _ policy: SASRecPolicy, of engine: ServedEngine, on state: StateSnapshot, _ kernels: Kernels
+  ) throws -> StoredModel {
+    let data = TrainingData(state, policy)
+    let outcome: ModelTraining.Outcome
+    do {
+      outcome = try ModelTraining(policy: policy, threads: threads, niceness: 10, kernels: kernels)
+        .run(data) { progress in
+          engine.updateStatus { $0.progress = progress }
+          return !isStopped
+        }
+    } catch is TrainingCancelled {
+      throw Stopped()
+    }
+    engine.updateStatus { status in
+      status.note(outcome.summary, component: policy.name, at: .now())
+    }
+    return StoredModel(
+      policy: policy, model: outcome.model, vocabulary: data.vocabulary,
+      evaluation: outcome.evaluation.json)
+  }
+
+  // MARK: publication
+
+  private func publish(
+    _ stored: StoredGeneration, of engine: ServedEngine, kernels: Kernels
+  ) {
+    // Laid over the newest catalog, which may have grown since the training began.
+    let state = engine.snapshot
+    let catalog = ServedModel.CatalogView(rowCount: state.itemCount) { state.row(of: $0) }
+    let generation = Generation(
+      number: stored.number, through: stored.through, trainedAt: stored.trainedAt,
+      models: stored.models.map { model in
+        ServedModel(
+          name: model.policy.name, policy: model.policy, model: model.model,
+          vocabulary: model.vocabulary, evaluation: model.evaluation, catalog: catalog,
+          kernels: kernels)
+      })
+    engine.publish(generation)
+    engine.updateStatus { status in
+      status.state = .active
+      status.error = nil
+      status.progress = nil
+      status.note("Generation \(stored.number) serves.", component: "trainer", at: .now())
+    }
+  }
+
+  /// Writes the artifacts first and the entry that makes them valid last.
+  private func store(_ generation: StoredGeneration, of engine: ServedEngine) throws {
+    var names: [JSON] = []
+    for model in generation.models {
+      let weights = try keep(model.model.safetensors().bytes, suffix: "safetensors")
+      let document = model.json(weights: weights, through: generation.through)
+      names.append(.string(try keep(document.utf8, suffix: "json")))
+    }
+    let entry: JSON = [
+      "number": .int(Int64(generation.number)),
+      "through": .int(generation.through.rawValue),
+      "trained_at_us": .int(generation.trainedAt.microsecondsSinceEpoch),
+      "models": .array(names),
+    ]
+    try wait { [log, name = engine.name] in
+      try await log.setEntry(kind: RegistryKind.generation, name: name, json: entry.text)
+    }
+  }
+
+  /// Writes an artifact. A file that bears its name already but is damaged is written anew: equal
+  /// training gives equal bytes, and with them the same name.
+  private func keep(_ bytes: [UInt8], suffix: String) throws(Diagnostic) -> String {
+    let name = try artifacts.write(bytes, suffix: suffix)
+    if (try? artifacts.read(name)) != nil { return name }
+    artifacts.remove(name)
+    return try artifacts.write(bytes, suffix: suffix)
+  }
+
+  /// Publishes the generation that an earlier process has stored.
+  ///
+  /// - Returns: false where there is none.
+  func restore(_ engine: ServedEngine) throws -> Bool {
+    guard let entry = try log.entry(kind: RegistryKind.generation, name: engine.name) else {
+      return false
+    }
+    let json = try JSON(parsing: entry.json)
+    guard let number = json["number"]?.int, let through = json["through"]?.int,
+      let trainedAt = json["trained_at_us"]?.int, let names = json["models"]?.array
+    else {
+      throw Diagnostic(
+        .internalError, code: "registry_damaged",
+        "The record of the engine `\(engine.name)`'s generation cannot be read.",
+        help: "Restore the last backup of the data directory.")
+    }
+    let kernels = try chosenKernels()
+    var models: [StoredModel] = []
+    for name in names.compactMap(\.string) {
+      let document = try JSON(parsing: try artifacts.read(name))
+      guard let policyName = document["name"]?.string,
+        let policy = engine.configuration.model(named: policyName),
+        let weights = document["weights"]?.string, let vocabulary = document["vocabulary"]?.array
+      else {
+        throw Diagnostic(
+          .internalError, code: "registry_damaged", "The artifact `\(name)` describes no model.",
+          help: "Restore the last backup of the data directory.")
+      }
+      let file = try Safetensors(parsing: try artifacts.read(weights), path: weights)
+      models.append(
+        StoredModel(
+          policy: policy, model: try SASRec(file, path: weights, kernels: kernels),
+          vocabulary: vocabulary.compactMap { $0.string.map { ItemID($0) } },
+          evaluation: document["evaluation"] ?? .null))
+    }
+    let stored = StoredGeneration(
+      number: Int(number), through: LogPosition(through),
+      trainedAt: Timestamp(microsecondsSinceEpoch: trainedAt), models: models)
+    publish(stored, of: engine, kernels: kernels)
+    return true
+  }
+
+  /// Runs async work from the training thread, which is no thread of the shared pool.
+  private func wait(_ body: @escaping @Sendable () async throws -> Void) throws {
+    let done = DispatchSemaphore(value: 0)
+    let outcome = Mutex<(any Error)?>(nil)
+    Task {
+      do { try await body() } catch { outcome.withLock { $0 = error } }
+      done.signal()
+    }
+    done.wait()
+    if let error = outcome.withLock({ $0 }) { throw error }
+  }
+}
+
+/// The kernels for this processor, or those that `RIFFLE_KERNELS` names.
+func chosenKernels() throws(Diagnostic) -> Kernels {
+  let environment = ProcessInfo.processInfo.environment
+  if let kernels = Kernels(environment: environment) { return kernels }
+  throw Diagnostic(
+    code: "unknown_kernels",
+    "RIFFLE_KERNELS names `\(environment["RIFFLE_KERNELS"] ?? "")`, which does not run here.",
+    at: "RIFFLE_KERNELS",
+    help: "It may be one of \(Kernels.available.map { "`\($0)`" }.joined(separator: ", ")).")
+}

@@ -1,0 +1,184 @@
+import Domain
+package import Engine
+import Foundation
+package import Logging
+
+/// A request as the API sees it, whichever way it came: over a socket or from inside the process.
+package struct APIRequest: Sendable {
+  package var method: String
+  /// Without the query string.
+  package var path: String
+  package var contentType: String?
+  package var apiKey: String?
+  /// Reads the whole body. It is called at most once, and only where the route takes a body.
+  package var body: @Sendable () async throws -> [UInt8]
+
+  package init(
+    _ method: String, _ path: String, contentType: String? = nil, apiKey: String? = nil,
+    body: @escaping @Sendable () async throws -> [UInt8] = { [] }
+  ) {
+    self.method = method
+    self.path = path
+    self.contentType = contentType
+    self.apiKey = apiKey
+    self.body = body
+  }
+}
+
+/// An answer: always JSON.
+package struct APIReply: Sendable {
+  package var status: Int
+  /// Beside `content-type`, with lower-case names.
+  package var headers: [String: String]
+  package var body: [UInt8]
+}
+
+/// A body that is larger than the server takes.
+struct BodyTooLarge: Error {
+  var limit: Int
+}
+
+/// A problem whose status or headers do not follow from the diagnostic's kind.
+private struct RouteProblem: Error {
+  var status: Int
+  var headers: [String: String]
+  var diagnostic: Diagnostic
+}
+
+/// The whole REST API as one function from request to reply; it knows no sockets.
+package struct API: Sendable {
+  package let database: RiffleDatabase
+  let apiKey: String?
+  private let logger: Logger
+
+  package init(database: RiffleDatabase, apiKey: String? = nil, logger: Logger) {
+    self.database = database
+    self.apiKey = apiKey
+    self.logger = logger
+  }
+
+  /// Answers a request; problems become replies.
+  package func answer(_ request: APIRequest) async -> APIReply {
+    do {
+      return try await route(request)
+    } catch let problems as Diagnostics {
+      return Self.failure(problems)
+    } catch let problem as Diagnostic {
+      return Self.failure(Diagnostics(problem))
+    } catch let problem as RouteProblem {
+      return Self.failure(
+        Diagnostics(problem.diagnostic), status: problem.status, headers: problem.headers)
+    } catch let problem as BodyTooLarge {
+      return Self.failure(
+        Diagnostics(
+          Diagnostic(
+            code: "body_too_large", "The body is larger than \(problem.limit) bytes.",
+            help: "Send the rows in smaller batches, or start the server with a larger "
+              + "--max-body-megabytes.")), status: 413)
+    } catch {
+      // The words of an unknown error may hold paths or data: they go to the log, not to the caller.
+      logger.error("A request failed", metadata: ["error": "\(error)", "path": "\(request.path)"])
+      return Self.failure(
+        Diagnostics(
+          Diagnostic(
+            .internalError, code: "internal_error", "Something went wrong inside the server.",
+            help: "The server's log has the cause.")))
+    }
+  }
+
+  // MARK: routes
+
+  private func route(_ request: APIRequest) async throws -> APIReply {
+    let path = request.path
+    let segments = path.utf8.split(separator: UInt8(ascii: "/")).map { Self.decoded($0) }
+    switch segments.first {
+    case "livez" where segments.count == 1:
+      try allow(["GET", "HEAD"], request)
+      return Self.json(["status": "alive"])
+    case "readyz" where segments.count == 1:
+      try allow(["GET", "HEAD"], request)
+      return ready()
+    case "v2": break
+    default: throw Self.unknownRoute(request)
+    }
+    try authorize(request)
+    switch (segments.count, segments.dropFirst().first ?? "") {
+    case (2, "tables"):
+      try allow(["GET", "POST"], request)
+      if request.method == "GET" { return listTables() }
+      return try await createTable(request)
+    case (3, "tables"):
+      try allow(["GET"], request)
+      return try viewTable(segments[2])
+    case (4, "tables") where segments[3] == "insert":
+      try allow(["POST"], request)
+      return try await insert(request, into: segments[2])
+    case (2, "engines"):
+      try allow(["GET", "POST"], request)
+      if request.method == "GET" { return listEngines() }
+      return try await createEngine(request)
+    case (3, "engines"):
+      try allow(["GET"], request)
+      return try viewEngine(segments[2])
+    case (4, "engines") where segments[3] == "query":
+      try allow(["POST"], request)
+      return try await query(request, engine: segments[2])
+    case (4, "engines") where segments[3] == "queries":
+      try allow(["GET"], request)
+      return try listQueries(segments[2])
+    case (5, "engines") where segments[3] == "queries":
+      try allow(["GET", "POST"], request)
+      if request.method == "GET" { return try viewQuery(segments[4], engine: segments[2]) }
+      return try await savedQuery(request, segments[4], engine: segments[2])
+    default: throw Self.unknownRoute(request)
+    }
+  }
+
+  private static func decoded(_ segment: Substring.UTF8View) -> String {
+    let text = String(Substring(segment))
+    return text.utf8.contains(UInt8(ascii: "%")) ? text.removingPercentEncoding ?? text : text
+  }
+
+  private func allow(_ methods: [String], _ request: APIRequest) throws {
+    guard methods.contains(request.method) else {
+      throw RouteProblem(
+        status: 405, headers: ["allow": methods.joined(separator: ", ")],
+        diagnostic: Diagnostic(
+          code: "method_not_allowed",
+          "\(request.path) does not take \(request.method).",
+          help: "It takes \(methods.joined(separator: " and "))."))
+    }
+  }
+
+  private static func unknownRoute(_ request: APIRequest) -> Diagnostic {
+    Diagnostic(
+      .notFound, code: "unknown_route",
+      "There is nothing at \(request.method) \(request.path).",
+      help: "Routes: /livez, /readyz, /v2/tables, /v2/tables/{table}, /v2/tables/{table}/insert, "
+        + "/v2/engines, /v2/engines/{engine}, /v2/engines/{engine}/query, "
+        + "/v2/engines/{engine}/queries, /v2/engines/{engine}/queries/{query}.")
+  }
+
+  private func authorize(_ request: APIRequest) throws {
+    guard let apiKey else { return }
+    let given = Array((request.apiKey ?? "").utf8)
+    guard Self.equalInConstantTime(given, Array(apiKey.utf8)) else {
+      throw Diagnostic(
+        .unauthorized, code: "unauthorized",
+        given.isEmpty ? "The request has no API key." : "The API key is not the server's.",
+        help: "Send the key that the server was started with in the header `x-api-key`.")
+    }
+  }
+
+  /// Takes the same time wherever the first difference lies, so that the key cannot be guessed byte
+  /// by byte.
+  private static func equalInConstantTime(_ a: [UInt8], _ b: [UInt8]) -> Bool {
+    var difference = a.count ^ b.count
+    for i in 0..<min(a.count, b.count) { difference |= Int(a[i] ^ b[i]) }
+    return difference == 0
+  }
+
+  func jsonBody(_ request: APIRequest) async throws -> JSON {
+    try JSON(parsing: try await request.body())
+  }
+}

@@ -1,0 +1,83 @@
+package import Columns
+package import Domain
+
+/// The state at one position of the log. It never changes; a later state is another snapshot that
+/// shares most of its memory with this one.
+///
+/// Catalog rows are numbered in the order in which items first appeared to this process. They mean
+/// the same in all later snapshots of one fold, but not in another process: what is stored names
+/// items by `ItemID`.
+package struct StateSnapshot: Sendable {
+  /// The last commit that this state holds.
+  package internal(set) var through: LogPosition
+  /// A number that grows whenever `catalog` or `listed` changes.
+  package internal(set) var catalogVersion: Int
+  /// The columns of the item table by catalog row; `item_id` is always there, never null.
+  package internal(set) var catalog: ColumnTable
+  /// The rows that may be recommended: those of the item table, or every item with an interaction
+  /// where the engine declares no item table.
+  package internal(set) var listed: Bitmap
+  /// Interactions by catalog row, whatever their labels.
+  package internal(set) var interactionCounts: ChunkedVector<Int32>
+  /// Interactions that every user's history holds together.
+  package internal(set) var interactionCount: Int
+  /// Rows of the interaction table without a user or an item, and rows of the item table without an
+  /// item: nothing can be learned from them.
+  package internal(set) var skippedRowCount: Int
+  var userNames: StringDictionary
+  var users: ChunkedVector<UserState>
+  var eventNames: StringDictionary
+
+  init(_ mapping: EntityMapping) {
+    through = .start
+    catalogVersion = 0
+    catalog = ColumnTable(mapping.catalogColumns)
+    listed = Bitmap(count: 0)
+    interactionCounts = ChunkedVector()
+    interactionCount = 0
+    skippedRowCount = 0
+    userNames = StringDictionary()
+    users = ChunkedVector()
+    eventNames = StringDictionary()
+  }
+
+  /// Catalog rows: every item ever named, listed or not.
+  package var itemCount: Int { catalog.rowCount }
+
+  /// Users ever named; some may have no history left.
+  package var userCount: Int { users.count }
+
+  package func itemID(of row: CatalogRow) -> ItemID {
+    ItemID(catalog[lending: 0].dictionary[row.rawValue])
+  }
+
+  /// The row of an item, or nil where this state does not know it.
+  package func row(of item: ItemID) -> CatalogRow? {
+    // Row r put in the r-th distinct id, so the dictionary's code is the row.
+    catalog[lending: 0].dictionary.code(of: item.rawValue).map { CatalogRow($0) }
+  }
+
+  /// What is known of a user; nil where there is no interaction.
+  package func user(_ id: UserID) -> UserState? {
+    guard let code = userNames.code(of: id.rawValue) else { return nil }
+    let user = users[Int(code)]
+    return user.history.isEmpty ? nil : user
+  }
+
+  /// Calls the body for every user with a history, in the order in which they first appeared.
+  package func forEachUser(_ body: (UserID, UserState) throws -> Void) rethrows {
+    try users.forEachChunk { start, chunk in
+      for (i, user) in chunk.enumerated() where !user.history.isEmpty {
+        try body(UserID(userNames[Int32(start + i)]), user)
+      }
+    }
+  }
+
+  /// The kind of an event, as the interaction table named it.
+  package func eventName(_ code: Int32) -> String? {
+    code >= 0 && Int(code) < eventNames.count ? eventNames[code] : nil
+  }
+
+  /// The code of an event's kind, to compare with `Interaction.event`.
+  package func eventCode(_ name: String) -> Int32? { eventNames.code(of: name) }
+}
