@@ -24,7 +24,7 @@ package struct SearchKernels: Sendable {
   package init(_ kernels: Kernels) {
     let names =
       switch kernels.name {
-      case "avx512": ["avx512vnni", "avx512", "avx2", "portable"]
+      case "avx512", "avx512bf16": ["avx512vnni", "avx512", "avx2", "portable"]
       case "avx2": ["avxvnni", "avx2", "portable"]
       case "reference": ["reference"]
       default: ["portable"]
