@@ -220,9 +220,21 @@ struct Made {
   }
 }
 
-@Suite struct `Lists and greatest scores` {
+@Suite struct `Versions of the scans` {
+  /// A version of the kernels that is not known here would fall back to the portable scans, which are right
+  /// and slow.
+  @Test(arguments: Kernels.available)
+  func `fit the versions of the kernels`(version: String) throws {
+    let scans = SearchKernels(try #require(Kernels(named: version))).name
+    switch version {
+    case "reference", "portable": #expect(scans == version)
+    case "avx2": #expect(["avx2", "avxvnni"].contains(scans))
+    default: #expect(scans.hasPrefix("avx512"), "\(version): \(scans)")
+    }
+  }
+
   @Test(arguments: SearchKernels.available)
-  func `are found as plainly written loops find them`(version: String) throws {
+  func `find greatest scores as plainly written loops do`(version: String) throws {
     let fast = try SearchKernels.named(version)
     let plain = try SearchKernels.named("reference")
     var generator = SplitMix64(seed: 21)
@@ -245,7 +257,7 @@ struct Made {
   }
 
   /// The same lists searched by every version: whole numbers, so scores do not depend on the version.
-  @Test func `give one answer in every version`() throws {
+  @Test func `give one answer from lists`() throws {
     var generator = SplitMix64(seed: 22)
     let kernels = try #require(Kernels(environment: [:]))
     let centres = World.plain.vectors(rows: 40, width: 20, using: &generator)

@@ -109,6 +109,26 @@ if ways.contains("searcher"), number("lists", 0) >= 0 {
   ])
 }
 
+if ways.contains("searcher") {
+  // One row replaced while searches hold the state before, and again in memory that is its own by then.
+  var shared: [Double] = []
+  var own: [Double] = []
+  var before: VectorSearcher?
+  var changing = searcher
+  for (number, query) in queries.enumerated() {
+    let row = number * 7919 % rows.rowCount
+    before = changing
+    shared.append(seconds { changing.replace(row: row, with: query) })
+    before = nil
+    own.append(seconds { changing.replace(row: row, with: query) })
+  }
+  _ = before
+  show([
+    ("way", "\"update\""), ("shared_us", rounded(shared.sorted()[shared.count / 2] * 1e6, 1)),
+    ("own_us", rounded(own.sorted()[own.count / 2] * 1e6, 1)),
+  ])
+}
+
 for share in shares {
   let allowed = read("mask-\(share).u64", as: UInt64.self)
   let truth = queries.map { rows.nearest(to: $0, count: count, among: allowed, scan: .floats) }
