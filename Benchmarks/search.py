@@ -117,7 +117,7 @@ def main():
 
         results[share].append(
             measure("FAISS flat", lambda query: flat.search(query, COUNT, params=parameters)[1]))
-        probes = [p for p in (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 512, 1024) if p <= lists]
+        probes = [p for p in (1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 512) if p < lists] + [lists]
         chosen = {"sel": selector} if share != "1" else {}
         sweep("FAISS IVF nprobe", probes, lambda query, probe: ivf.search(
             query, COUNT, params=faiss.SearchParametersIVF(nprobe=probe, **chosen))[1])
