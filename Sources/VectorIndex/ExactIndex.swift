@@ -199,11 +199,14 @@ extension ExactIndex {
   }
 
   func withRows<Result>(_ body: (UnsafePointer<rk_rows>) -> Result) -> Result {
-    chunks.withUnsafeBufferPointer { chunks in
-      let rows = rk_rows(
-        chunks: chunks.baseAddress, count: rowCount, width: width, float_stride: floatStride,
-        code_stride: codeStride, error: error, norm: norm)
-      return withUnsafePointer(to: rows) { body($0) }
+    // The chunks point into the memories and do not hold them.
+    withExtendedLifetime(memories) {
+      chunks.withUnsafeBufferPointer { chunks in
+        let rows = rk_rows(
+          chunks: chunks.baseAddress, count: rowCount, width: width, float_stride: floatStride,
+          code_stride: codeStride, error: error, norm: norm)
+        return withUnsafePointer(to: rows) { body($0) }
+      }
     }
   }
 
@@ -246,7 +249,6 @@ extension ExactIndex {
   ) rethrows -> Result {
     precondition(row >= 0 && row < rowCount, "row \(row) of \(rowCount)")
     let start = chunks[row / Self.chunkRows].floats + row % Self.chunkRows * floatStride
-    // `memories` keeps the row alive.
     return try withExtendedLifetime(memories) {
       try body(UnsafeBufferPointer(start: start, count: width))
     }

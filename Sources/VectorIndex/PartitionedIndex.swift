@@ -78,14 +78,17 @@ extension PartitionedIndex {
     ) { all, query, best in
       let table = rows.kernels.table.pointee
       let stride = rows.codeStride
-      partition.lists.withUnsafeBufferPointer { lists in
-        guard let lists = lists.baseAddress else { return }
-        for (number, probe) in probes.enumerated() {
-          let next = number + 1 < probes.count ? lists + probes[number + 1].row : nil
-          if changed.isEmpty {
-            table.scan_list(lists + probe.row, next, stride, query, allowed, nil, best)
-          } else {
-            table.scan_list(lists + probe.row, next, stride, query, allowed, isChanged, best)
+      // The lists point into the partition's memory and do not hold it.
+      withExtendedLifetime(partition) {
+        partition.lists.withUnsafeBufferPointer { lists in
+          guard let lists = lists.baseAddress else { return }
+          for (number, probe) in probes.enumerated() {
+            let next = number + 1 < probes.count ? lists + probes[number + 1].row : nil
+            if changed.isEmpty {
+              table.scan_list(lists + probe.row, next, stride, query, allowed, nil, best)
+            } else {
+              table.scan_list(lists + probe.row, next, stride, query, allowed, isChanged, best)
+            }
           }
         }
       }
