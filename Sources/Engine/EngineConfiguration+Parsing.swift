@@ -330,7 +330,9 @@ extension EngineConfiguration {
     if let value = map.int("n_heads", in: 1...16) { model.heads = value }
     if let value = map.int("n_layers", in: 1...12) { model.blocks = value }
     if let value = map.int("max_seq_length", in: 1...1000) { model.maximumLength = value }
-    if let value = map.choice("hidden_act", of: ["gelu", "relu"]) { model.activation = value }
+    if let value = map.choice("hidden_act", of: ["gelu", "relu", "silu"]) {
+      model.activation = value
+    }
     let hiddenDropout = map.double("hidden_dropout_prob", in: 0...0.9)
     let attentionDropout = map.double("attn_dropout_prob", in: 0...0.9)
     if let value = hiddenDropout ?? attentionDropout { model.dropout = value }
@@ -350,12 +352,7 @@ extension EngineConfiguration {
     if let value = map.double("learning_rate", in: 1e-7...1) { model.learningRate = value }
     if let value = map.int("early_stopping_step", in: 1...10_000) { model.patience = value }
     if let value = map.int("sample_seed", in: 0...Int(Int32.max)) { model.seed = UInt64(value) }
-    if let node = map.take("loss_type"), node.content != .string("CE") {
-      reader.report(
-        "not_available", "`\(map.path(of: "loss_type"))` is \(node.kindName); this build has `CE`.",
-        at: map.path(of: "loss_type"), node.range,
-        help: "Write `loss_type: CE`, cross-entropy over the whole catalogue, or leave it out.")
-    }
+    readLoss(&map, into: &model)
     for key in ["append_item_features", "append_item_embeddings", "use_candidate_embeddings"]
     where map.bool(key) == true {
       reader.report(
@@ -366,7 +363,6 @@ extension EngineConfiguration {
     _ = map.choice("sample_strategy", of: ["user_based"])
     let inert = [
       "eval_batch_size": "evaluation ranks in batches of its own",
-      "negative_samples_count": "the loss compares with the whole catalogue",
       "mask_rate": "the model predicts the next item and masks nothing",
       "sample_ratio": "every event is used", "eval_step": "every epoch is evaluated",
       "device": "training uses this machine's cores",
@@ -391,6 +387,29 @@ extension EngineConfiguration {
     }
     map.finish()
     return model
+  }
+
+  /// The loss and what else of training goes beyond the documented keys.
+  private static func readLoss(_ map: inout SettingMap, into model: inout SASRecPolicy) {
+    let kinds = SASRecPolicy.Loss.allCases.map(\.rawValue)
+    if let value = map.choice("loss_type", of: kinds) { model.loss = .init(rawValue: value) }
+    if let value = map.int("negative_samples_count", in: 1...100_000) { model.negatives = value }
+    if let value = map.choice("negative_sharing", of: ["batch", "sequence"]) {
+      model.sharesNegativesInBatch = value == "batch"
+    }
+    if let value = map.double("negative_popularity_power", in: 0...1) {
+      model.negativePopularityPower = value
+    }
+    if let value = map.double("gbce_t", in: 0...1) { model.calibration = value }
+    if let value = map.double("weight_decay", in: 0...1) { model.weightDecay = value }
+    model.gradientNorm = map.double("gradient_clip_norm", in: 1e-6...1e6)
+    if let value = map.choice("learning_rate_schedule", of: ["constant", "cosine", "linear"]) {
+      model.schedule = value
+    }
+    if let value = map.int("warm_up_steps", in: 0...1_000_000) { model.warmUpSteps = value }
+    model.averaging = map.double("weight_averaging", in: 0...0.99999)
+    if let value = map.double("older_windows", in: 0...1) { model.olderWindows = value }
+    model.precision = map.choice("precision", of: ["float32", "bfloat16"])
   }
 
   // MARK: deployment and queries

@@ -109,6 +109,46 @@ package struct SASRecPolicy: Hashable, Sendable {
   package var learningRate = 0.001
   /// `early_stopping_step`: epochs without a better validation metric before training stops. Default 8.
   package var patience = 8
+  /// What the right item is compared with.
+  package enum Loss: String, Hashable, Sendable, CaseIterable {
+    /// Softmax cross-entropy over the whole catalogue.
+    case fullSoftmax = "CE"
+    /// Softmax cross-entropy over the right item and drawn ones.
+    case sampledSoftmax = "sampled_softmax"
+    /// Generalised binary cross-entropy, the loss of gSASRec.
+    case generalisedBinary = "gBCE"
+    case binary = "BCE"
+    case pairwise = "BPR"
+  }
+  /// `loss_type`. Default (nil) `CE` up to 20,000 items, beyond them `sampled_softmax`, whose cost does
+  /// not grow with the catalogue.
+  package var loss: Loss?
+  /// `negative_samples_count`: items drawn for the losses that draw. Default 512.
+  package var negatives = 512
+  /// `negative_sharing`: `batch` (default; all positions that pass through the model together share the
+  /// drawn items) or `sequence`.
+  package var sharesNegativesInBatch = true
+  /// `negative_popularity_power`: items are drawn in proportion to their count raised to this, and
+  /// scores are corrected by the logarithm of that. Default 0, uniform.
+  package var negativePopularityPower = 0.0
+  /// `gbce_t`, the calibration of `gBCE` from 0 to 1. Default 0.75.
+  package var calibration = 0.75
+  /// `weight_decay`, decoupled (AdamW). Default 0.
+  package var weightDecay = 0.0
+  /// `gradient_clip_norm`. Default (nil) none.
+  package var gradientNorm: Double?
+  /// `learning_rate_schedule`: `constant` (default), `cosine` or `linear`.
+  package var schedule = "constant"
+  /// `warm_up_steps`. Default 0.
+  package var warmUpSteps = 0
+  /// `weight_averaging`, the decay of a moving average that is served. Default (nil) none.
+  package var averaging: Double?
+  /// `older_windows`: the chance that a user with more events than `max_seq_length` trains with an
+  /// older window of them instead of the newest. Default 0.5: it lifted NDCG@10 on ML-1M.
+  package var olderWindows = 0.5
+  /// `precision`: `float32` or `bfloat16`, what matrix products multiply in training. Default (nil)
+  /// `bfloat16` where the processor multiplies it in hardware.
+  package var precision: String?
   /// `sample_seed`, the seed of everything random in training. Default 42.
   package var seed: UInt64 = 42
 

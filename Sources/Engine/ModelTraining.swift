@@ -3,6 +3,7 @@ package import Evaluation
 import Foundation
 package import Kernels
 package import Models
+import Neural
 package import State
 package import Training
 
@@ -107,7 +108,8 @@ package struct ModelTraining {
     }
     let trainer = Trainer(
       training: training, configuration: configuration(itemCount: data.vocabulary.count),
-      options: options(userCount: data.users.count), kernels: kernels)
+      options: options(userCount: data.users.count, itemCount: data.vocabulary.count),
+      kernels: kernels)
     var validationNDCG: Double?
     let result = try trainer.run(validating: split) { state in
       validationNDCG = state.validationNDCG ?? validationNDCG
@@ -152,7 +154,24 @@ package struct ModelTraining {
     return configuration
   }
 
-  private func options(userCount: Int) -> TrainingOptions {
+  private func loss(itemCount: Int) -> TrainingOptions.Loss {
+    let sharing = policy.sharesNegativesInBatch ? NegativeSharing.pass : .sequence
+    let negatives = min(policy.negatives, max(1, itemCount - 1))
+    func sampled(_ objective: SampledObjective) -> TrainingOptions.Loss {
+      .sampled(
+        objective, negatives: negatives, sharing: sharing,
+        popularity: policy.negativePopularityPower)
+    }
+    switch policy.loss ?? (itemCount <= 20_000 ? .fullSoftmax : .sampledSoftmax) {
+    case .fullSoftmax: return .softmax
+    case .sampledSoftmax: return sampled(.softmax)
+    case .generalisedBinary: return sampled(.binary(calibration: Float(policy.calibration)))
+    case .binary: return sampled(.binary(calibration: 0))
+    case .pairwise: return sampled(.pairwise)
+    }
+  }
+
+  private func options(userCount: Int, itemCount: Int) -> TrainingOptions {
     var options = TrainingOptions()
     options.epochs = policy.epochs
     options.batchSize = policy.batchSize ?? min(128, max(16, userCount / 64))
@@ -161,6 +180,16 @@ package struct ModelTraining {
     options.initialDeviation = Float(policy.initializerRange)
     options.seed = policy.seed
     options.patience = policy.patience
+    options.loss = loss(itemCount: itemCount)
+    options.weightDecay = Float(policy.weightDecay)
+    options.gradientNormAtMost = policy.gradientNorm.map { Float($0) }
+    if let schedule = TrainingOptions.Schedule(rawValue: policy.schedule) {
+      options.schedule = schedule
+    }
+    options.warmUpSteps = policy.warmUpSteps
+    options.averaging = policy.averaging.map { Float($0) }
+    options.olderWindows = Float(policy.olderWindows)
+    options.precision = policy.precision.flatMap(Precision.init(rawValue:))
     options.threads = threads
     options.niceness = niceness
     return options

@@ -116,8 +116,8 @@ extension DemoWorld {
       engineYAML: engineYAML(
         description: The.films, events: folder.ratingTable.name, items: folder.itemTable.name,
         columns: "title, genres",
-        model: "{policy_type: sasrec, name: sasrec, hidden_size: 64, max_seq_length: 100, "
-          + "n_epochs: 25, early_stopping_step: 6, hidden_dropout_prob: 0.5, batch_size: 32}"),
+        model: "{policy_type: sasrec, name: sasrec, hidden_size: 64, max_seq_length: 200, "
+          + "n_epochs: 40, early_stopping_step: 8}"),
       oracle: nil, user: String(user), topicColumn: "genres", topic: genre,
       swipes: liked.map { item in
         [

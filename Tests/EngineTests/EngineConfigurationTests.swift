@@ -89,6 +89,38 @@ private func problems(_ text: String) -> [String] {
     #expect(engine.json["data"]?["item_table"]?["name"]?.string == "videos")
   }
 
+  @Test func `reads every loss and what training adds to the documented keys`() throws {
+    func model(_ keys: String) throws -> SASRecPolicy {
+      let engine = try EngineConfiguration(
+        parsing: """
+          name: e
+          data: {interaction_table: events}
+          training:
+            models:
+              - {policy_type: sasrec, \(keys)}
+          """)
+      return try #require(engine.models.first)
+    }
+    let plain = try model("name: m")
+    #expect(plain.loss == nil && plain.olderWindows == 0.5 && plain.averaging == nil)
+    for loss in SASRecPolicy.Loss.allCases {
+      #expect(try model("loss_type: \(loss.rawValue)").loss == loss)
+    }
+    let full = try model(
+      """
+      loss_type: gBCE, gbce_t: 0.5, negative_samples_count: 64, negative_sharing: sequence,
+      negative_popularity_power: 0.5, weight_decay: 0.01, gradient_clip_norm: 1,
+      learning_rate_schedule: cosine, warm_up_steps: 50, weight_averaging: 0.99,
+      older_windows: 0, precision: float32
+      """)
+    #expect(full.negatives == 64 && !full.sharesNegativesInBatch && full.calibration == 0.5)
+    #expect(full.negativePopularityPower == 0.5 && full.weightDecay == 0.01)
+    #expect(full.gradientNorm == 1 && full.schedule == "cosine" && full.warmUpSteps == 50)
+    #expect(full.averaging == 0.99 && full.olderWindows == 0 && full.precision == "float32")
+    #expect(throws: Diagnostics.self) { try model("loss_type: gbce") }
+    #expect(throws: Diagnostics.self) { try model("older_windows: 2") }
+  }
+
   @Test func `reads JSON as well`() throws {
     let engine = try EngineConfiguration(
       parsing: #"{"version": "v2", "name": "a\u00e9b", "description": null, "data": {}}"#
