@@ -11,7 +11,8 @@ let arguments = Array(CommandLine.arguments.dropFirst())
 guard let folder = arguments.first, !folder.hasPrefix("-") else {
   print(
     "usage: search-bench FOLDER [--count 100] [--width 64] [--ways floats,bytes,searcher]"
-      + " [--shares 1,0.1,0.01,0.001] [--rounds 3] [--lists 0] [--recall 0.98] [--kernels NAME]")
+      + " [--shares 1,0.1,0.01,0.001] [--rounds 3] [--queries 256] [--lists 0] [--recall 0.98] [--kernels NAME]"
+  )
   exit(2)
 }
 func option(_ name: String, _ fallback: String) -> String {
@@ -38,9 +39,16 @@ func read<Number>(_ name: String, as type: Number.Type) -> [Number] {
   }
 }
 
+/// Processor time, so that other programs' turns on the core do not count.
 func seconds(_ body: () -> Void) -> Double {
-  let elapsed = ContinuousClock().measure(body)
-  return Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) / 1e18
+  func now() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+  }
+  let start = now()
+  body()
+  return now() - start
 }
 
 /// Memory in use, in MiB.
@@ -73,7 +81,7 @@ func vectors(_ name: String) -> [[Float]] {
   let all = read(name, as: Float.self)
   return stride(from: 0, to: all.count, by: width).map { Array(all[$0..<$0 + width]) }
 }
-let queries = vectors("queries.f32")
+let queries = Array(vectors("queries.f32").prefix(number("queries", 256)))
 let before = residentMebibytes()
 var loaded: [Float] = read("rows.f32", as: Float.self)
 var made: ExactIndex?
