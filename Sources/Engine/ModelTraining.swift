@@ -79,6 +79,12 @@ package struct ModelTraining {
       policy: policy, threads: threads, niceness: niceness, kernels: try chosenKernels())
   }
 
+  /// What the weights will depend on.
+  func circumstances(_ data: TrainingData) -> TrainingCircumstances {
+    TrainingCircumstances(
+      threads: threads, kernels: kernels.name, fingerprint: data.split.dataset.fingerprint)
+  }
+
   package struct Outcome: Sendable {
     package var model: SASRec
     package var result: TrainingResult
@@ -91,10 +97,14 @@ package struct ModelTraining {
 
   /// Trains and judges.
   ///
-  /// - Parameter progress: false cancels.
+  /// - Parameters:
+  ///   - checkpoint: goes on from the state of an earlier run on the same data.
+  ///   - saving: gets the state after every epoch.
+  ///   - progress: false cancels.
   /// - Throws: `TrainingCancelled`; `nothing_to_learn` where no user has two positive events.
   package func run(
-    _ data: TrainingData, others: [Scorer] = [], progress: (EngineProgress) -> Bool
+    _ data: TrainingData, others: [Scorer] = [], from checkpoint: TrainingCheckpoint? = nil,
+    saving: ((TrainingCheckpoint) -> Void)? = nil, progress: (EngineProgress) -> Bool
   ) throws -> Outcome {
     let split = data.split
     let training = split.training
@@ -111,7 +121,7 @@ package struct ModelTraining {
       options: options(userCount: data.users.count, itemCount: data.vocabulary.count),
       kernels: kernels)
     var validationNDCG: Double?
-    let result = try trainer.run(validating: split) { state in
+    let result = try trainer.run(validating: split, from: checkpoint, saving: saving) { state in
       validationNDCG = state.validationNDCG ?? validationNDCG
       let done = Double(state.epoch - 1) + Double(state.step) / Double(max(1, state.steps))
       return progress(

@@ -42,11 +42,11 @@ package final class RiffleDatabase: Sendable {
     var following: [String: ServedEngine] = [:]
   }
 
-  private let log: LogStore
-  private let options: Options
+  let log: LogStore
+  let options: Options
   let logger: Logger
   private let registered = Mutex(Engines())
-  private let trainer: TrainingQueue
+  let trainer: TrainingQueue
 
   /// Opens a directory, which is made where there is none, and everything in it.
   ///
@@ -262,6 +262,8 @@ package final class RiffleDatabase: Sendable {
 enum RegistryKind {
   static let engine = "engine"
   static let generation = "generation"
+  /// The state of a training that has not ended, by `engine/model`.
+  static let checkpoint = "checkpoint"
 }
 
 /// How an engine stands in the registry.

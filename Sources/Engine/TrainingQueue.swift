@@ -18,8 +18,11 @@ final class TrainingQueue: Sendable {
     var isStopped = false
   }
 
-  private let log: LogStore
-  private let artifacts: ArtifactStore
+  /// Training stands back for serving by this much.
+  private static let niceness: Int32 = 10
+
+  let log: LogStore
+  let artifacts: ArtifactStore
   private let threads: Int
   private let logger: Logger
   private let queue = Mutex(Queue())
@@ -48,6 +51,7 @@ final class TrainingQueue: Sendable {
     guard mustStart else { return }
     idle.enter()
     let thread = Thread { [self] in
+      lowerPriority(by: Self.niceness)
       while let engine = next() { run(engine) }
       idle.leave()
     }
@@ -127,22 +131,35 @@ final class TrainingQueue: Sendable {
     _ policy: SASRecPolicy, of engine: ServedEngine, on state: StateSnapshot, _ kernels: Kernels
   ) throws -> StoredModel {
     let data = TrainingData(state, policy)
+    let training = ModelTraining(
+      policy: policy, threads: threads, niceness: Self.niceness, kernels: kernels)
+    let circumstances = training.circumstances(data)
+    let keeper = CheckpointKeeper(
+      self, name: "\(engine.name)/\(policy.name)", policy: policy, circumstances: circumstances)
+    let checkpoint = keeper.load()
+    if let checkpoint {
+      engine.updateStatus { status in
+        status.note(
+          "Training goes on after epoch \(checkpoint.epoch), where an earlier process left it.",
+          component: policy.name, at: .now())
+      }
+    }
     let outcome: ModelTraining.Outcome
     do {
-      outcome = try ModelTraining(policy: policy, threads: threads, niceness: 10, kernels: kernels)
-        .run(data) { progress in
-          engine.updateStatus { $0.progress = progress }
-          return !isStopped
-        }
+      outcome = try training.run(data, from: checkpoint, saving: keeper.save) { progress in
+        engine.updateStatus { $0.progress = progress }
+        return !isStopped
+      }
     } catch is TrainingCancelled {
       throw Stopped()
     }
+    keeper.remove()
     engine.updateStatus { status in
       status.note(outcome.summary, component: policy.name, at: .now())
     }
     return StoredModel(
       policy: policy, model: outcome.model, vocabulary: data.vocabulary,
-      evaluation: outcome.evaluation.json)
+      evaluation: outcome.evaluation.json, circumstances: circumstances)
   }
 
   // MARK: publication
@@ -191,7 +208,7 @@ final class TrainingQueue: Sendable {
 
   /// Writes an artifact. A file that bears its name already but is damaged is written anew: equal
   /// training gives equal bytes, and with them the same name.
-  private func keep(_ bytes: [UInt8], suffix: String) throws(Diagnostic) -> String {
+  func keep(_ bytes: [UInt8], suffix: String) throws(Diagnostic) -> String {
     let name = try artifacts.write(bytes, suffix: suffix)
     if (try? artifacts.read(name)) != nil { return name }
     artifacts.remove(name)
@@ -231,7 +248,9 @@ final class TrainingQueue: Sendable {
         StoredModel(
           policy: policy, model: try SASRec(file, path: weights, kernels: kernels),
           vocabulary: vocabulary.compactMap { $0.string.map { ItemID($0) } },
-          evaluation: document["evaluation"] ?? .null))
+          evaluation: document["evaluation"] ?? .null,
+          circumstances: TrainingCircumstances(document)
+            ?? TrainingCircumstances(threads: 0, kernels: "", fingerprint: 0)))
     }
     let stored = StoredGeneration(
       number: Int(number), through: LogPosition(through),
@@ -241,7 +260,7 @@ final class TrainingQueue: Sendable {
   }
 
   /// Runs async work from the training thread, which is no thread of the shared pool.
-  private func wait(_ body: @escaping @Sendable () async throws -> Void) throws {
+  func wait(_ body: @escaping @Sendable () async throws -> Void) throws {
     let done = DispatchSemaphore(value: 0)
     let outcome = Mutex<(any Error)?>(nil)
     Task {

@@ -26,7 +26,8 @@ struct Riffle: AsyncParsableCommand {
     version: RiffleVersion.text,
     subcommands: [
       Demo.self, Serve.self, CreateTable.self, TableInsert.self, ListTables.self,
-      CreateEngine.self, ListEngines.self, ViewEngine.self, QueryCommand.self, Evaluate.self,
+      CreateEngine.self, ListEngines.self, ViewEngine.self, Train.self, QueryCommand.self,
+      Evaluate.self,
       Doctor.self,
     ])
 }

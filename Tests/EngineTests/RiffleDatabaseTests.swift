@@ -157,4 +157,29 @@ private func untilTrained(_ engine: ServedEngine) async {
     #expect(answers[0] == answers[1])
     #expect(scores[0] == scores[1])
   }
+
+  @Test func `a published model trains to the same bits again, until its events change`()
+    async throws
+  {
+    try await withDirectory { path in
+      let database = try open(path)
+      defer { database.close() }
+      _ = try await database.createTable(eventTable)
+      for user in 0..<10 {
+        _ = try await database.insert(events(user: "u\(user)", count: 5 + user), into: "events")
+      }
+      let engine = try await database.createEngine(
+        parsing: "name: e\ndata: {interaction_table: events}\n" + model)
+      await untilTrained(engine)
+      // Events after the training are not part of it.
+      _ = try await database.insert(events(user: "late", count: 9), into: "events")
+      let results = try database.verifyTraining(of: engine) { _ in true }
+      #expect(results.map(\.isSame) == [true])
+      #expect(results.map(\.difference) == [nil])
+
+      database.retrain(engine)
+      while engine.generation?.number != 2 { await Task.yield() }
+      #expect(try database.verifyTraining(of: engine) { _ in true }.map(\.isSame) == [true])
+    }
+  }
 }
