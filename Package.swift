@@ -61,7 +61,7 @@ let package = Package(
     module("Kernels", ["CKernels"]),
     module("Neural", ["Kernels"]),
     module("Models", ["Domain", "Neural"]),
-    module("VectorIndex", ["Kernels", "Neural"]),
+    module("VectorIndex", ["CKernels", "Kernels", "Neural"]),
     module("Evaluation", ["Domain"]),
     module("Training", ["Models", "Evaluation"]),
     module("QueryLanguage", ["Domain"]),
@@ -79,6 +79,9 @@ let package = Package(
       name: "riffle", dependencies: ["HTTPAPI", "Engine", "Worlds", arguments, logging],
       swiftSettings: settings),
     .executableTarget(
+      name: "search-bench", dependencies: ["Kernels", "VectorIndex"],
+      path: "Benchmarks/Sources/search-bench", swiftSettings: settings),
+    .executableTarget(
       name: "train-bench",
       dependencies: ["Domain", "Evaluation", "Kernels", "Models", "Neural", "Training"],
       path: "Benchmarks/Sources/train-bench", swiftSettings: settings),
@@ -91,7 +94,7 @@ let package = Package(
     tests("Kernels"),
     tests("Neural"),
     tests("Models", resources: [.copy("Golden")]),
-    tests("VectorIndex"),
+    tests("VectorIndex", ["Kernels", "Neural"], resources: [.copy("Fixtures")]),
     tests("Evaluation"),
     tests("Training"),
     tests("QueryLanguage"),
