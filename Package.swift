@@ -76,7 +76,8 @@ let package = Package(
     module("Worlds", ["Domain"]),
     module("HTTPAPI", ["Engine", "State", hummingbird, httpTypes, nio, logging]),
     .executableTarget(
-      name: "riffle", dependencies: ["HTTPAPI", "Engine", "Worlds", arguments, logging],
+      name: "riffle",
+      dependencies: ["HTTPAPI", "Engine", "Training", "Worlds", arguments, logging],
       swiftSettings: settings),
     .executableTarget(
       name: "search-bench", dependencies: ["Kernels", "VectorIndex"],

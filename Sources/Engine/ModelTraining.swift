@@ -98,12 +98,14 @@ package struct ModelTraining {
   /// Trains and judges.
   ///
   /// - Parameters:
+  ///   - estimated: gets what the training will take at most, before it starts.
   ///   - checkpoint: goes on from the state of an earlier run on the same data.
   ///   - saving: gets the state after every epoch.
   ///   - progress: false cancels.
   /// - Throws: `TrainingCancelled`; `nothing_to_learn` where no user has two positive events.
   package func run(
-    _ data: TrainingData, others: [Scorer] = [], from checkpoint: TrainingCheckpoint? = nil,
+    _ data: TrainingData, others: [Scorer] = [], estimated: ((TrainingEstimate) -> Void)? = nil,
+    from checkpoint: TrainingCheckpoint? = nil,
     saving: ((TrainingCheckpoint) -> Void)? = nil, progress: (EngineProgress) -> Bool
   ) throws -> Outcome {
     let split = data.split
@@ -120,6 +122,7 @@ package struct ModelTraining {
       training: training, configuration: configuration(itemCount: data.vocabulary.count),
       options: options(userCount: data.users.count, itemCount: data.vocabulary.count),
       kernels: kernels)
+    estimated?(trainer.estimate(kernels: kernels))
     var validationNDCG: Double?
     var validatedEpoch: Int?
     let result = try trainer.run(validating: split, from: checkpoint, saving: saving) { state in

@@ -149,7 +149,14 @@ final class TrainingQueue: Sendable {
     }
     let outcome: ModelTraining.Outcome
     do {
-      outcome = try training.run(data, from: checkpoint, saving: keeper.save) { progress in
+      outcome = try training.run(
+        data,
+        estimated: { estimate in
+          engine.updateStatus { status in
+            status.note(estimate.text, component: policy.name, at: .now())
+          }
+        }, from: checkpoint, saving: keeper.save
+      ) { progress in
         engine.updateStatus { $0.progress = progress }
         return !isStopped && !engine.isRetired
       }
