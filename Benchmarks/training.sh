@@ -7,13 +7,15 @@
 #
 # Environment:
 #   CPU        the core, default 0;  STEPS  timed steps of one run, default 20;  REPEATS  default 3
+#   PRECISION  float32 (default) or bfloat16 (the baseline runs under autocast)
+#   D  width, default 64;  L  window, default 200;  HEADS  default 2
 #   DATA       default ../shared/data/ml-1m beside the checkout
 #   BASELINES  default ../shared/baselines
 #   PYTHON     a Python with torch and numpy, default python3
 #   TRAIN_BENCH  Riffle's program, default the product `train-bench` of the checkout, built first
 #
-# Equal settings: d 64, 2 blocks, 2 heads, feed-forward 4d with GELU, dropout 0.2, windows of 200,
-# 128 users a step, full softmax over the catalogue, Adam, fp32, one thread. A token is a position
+# Equal settings: 2 blocks, feed-forward 4d with GELU, dropout 0.2, 128 users a step, full softmax over
+# the catalogue, Adam, one thread. A token is a position
 # with a target; padding does not count. The runs of both take turns. The baseline keeps its own
 # padded batches, because that is how it is used; Riffle packs.
 #
@@ -23,6 +25,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/.." && pwd)
+precision=${PRECISION:-float32} d=${D:-64} length=${L:-200} heads=${HEADS:-2}
 cpu=${CPU:-0} steps=${STEPS:-20} repeats=${REPEATS:-3}
 data=${DATA:-$root/../shared/data/ml-1m}
 baselines=${BASELINES:-$root/../shared/baselines}
@@ -49,16 +52,19 @@ tokens() { tail -n 1 | "$python" -c 'import json,sys; print(round(json.loads(sys
 torch() {
   OMP_NUM_THREADS=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184 \
     MALLOC_TOP_PAD_=268435456 GLIBC_TUNABLES=glibc.malloc.hugetlb=1 PYTHONDONTWRITEBYTECODE=1 \
-    pin "$python" "$baselines/sasrec.py" --data "$interactions" --d 64 --heads 2 --blocks 2 --mult 4 \
-    --act gelu --dropout 0.2 --maxlen 200 --batch 128 --threads 1 --bench "$steps" "$@"
+    pin "$python" "$baselines/sasrec.py" --data "$interactions" --d "$d" --heads "$heads" --blocks 2 \
+    --mult 4 --act gelu --dropout 0.2 --maxlen "$length" --batch 128 --threads 1 \
+    --bench "$steps" $([ "$precision" = bfloat16 ] && echo --bf16) "$@"
 }
 ours() {
-  pin "${riffle[@]}" speed --data "$interactions" --d 64 --heads 2 --blocks 2 --mult 4 --act gelu --dropout 0.2 \
-    --maxlen 200 --batch 128 --threads 1 --steps "$steps" "$@"
+  pin "${riffle[@]}" speed --data "$interactions" --d "$d" --heads "$heads" --blocks 2 --mult 4 \
+    --act gelu --dropout 0.2 --maxlen "$length" --batch 128 --threads 1 --steps "$steps" \
+    --precision "$precision" --pass 500 "$@"
 }
 
 model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo 2>/dev/null | head -n 1 || true)
-echo "# ${model:-$(uname -m)}, core $cpu, $steps steps a run, non-padding tokens/s"
+echo "# ${model:-$(uname -m)}, core $cpu, $precision, d $d, windows of $length, $heads heads," \
+  "$steps steps a run, non-padding tokens/s"
 printf '%4s %12s %12s %8s\n' run PyTorch Riffle ratio
 ratios=()
 for run in $(seq "$repeats"); do

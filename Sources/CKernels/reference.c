@@ -427,24 +427,6 @@ static double probe(long rounds) {
   return 2.0 * (double)rounds;
 }
 
-static long top_k(const float *rows, long count, long n, const float *q, const uint64_t *mask,
-                  long k, float *scores, int32_t *ids) {
-  long held = 0;
-  for (long i = 0; i < count; i++) {
-    if (!(mask[i >> 6] >> (i & 63) & 1)) continue;
-    float s = dot(rows + i * n, q, n);
-    if (held == k && (k == 0 || !(s > scores[k - 1]))) continue;
-    long at = held < k ? held++ : k - 1;
-    for (; at > 0 && s > scores[at - 1]; at--) {
-      scores[at] = scores[at - 1];
-      ids[at] = ids[at - 1];
-    }
-    scores[at] = s;
-    ids[at] = (int32_t)i;
-  }
-  return held;
-}
-
 const rk_table rk_reference = {
     .name = "reference",
     .packed_floats = packed_floats,
@@ -484,5 +466,4 @@ const rk_table rk_reference = {
     .adam = adam,
     .sum_of_squares = sum_of_squares,
     .probe = probe,
-    .top_k = top_k,
 };

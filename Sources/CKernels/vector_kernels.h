@@ -1011,69 +1011,6 @@ static double probe(long rounds) {
   return 2.0 * CHAINS * VL * (double)rounds;
 }
 
-// ---- search --------------------------------------------------------------------------------------
-
-// a ranks behind b: the lower score, or the later row among equal scores.
-INLINE int behind(float sa, int32_t ia, float sb, int32_t ib) {
-  return sa < sb || (sa == sb && ia > ib);
-}
-
-// A heap with the last of the held rows at its root.
-INLINE void sift_down(float *scores, int32_t *ids, long held, long at, float score, int32_t id) {
-  for (;;) {
-    long child = 2 * at + 1;
-    if (child >= held) break;
-    if (child + 1 < held && behind(scores[child + 1], ids[child + 1], scores[child], ids[child]))
-      child++;
-    if (!behind(scores[child], ids[child], score, id)) break;
-    scores[at] = scores[child];
-    ids[at] = ids[child];
-    at = child;
-  }
-  scores[at] = score;
-  ids[at] = id;
-}
-
-INLINE void offer(float *scores, int32_t *ids, long *held, long k, float score, int32_t id) {
-  if (*held < k) {
-    long at = (*held)++;
-    while (at > 0) {
-      long parent = (at - 1) / 2;
-      if (!behind(score, id, scores[parent], ids[parent])) break;
-      scores[at] = scores[parent];
-      ids[at] = ids[parent];
-      at = parent;
-    }
-    scores[at] = score;
-    ids[at] = id;
-  } else if (score > scores[0]) {
-    sift_down(scores, ids, k, 0, score, id);
-  }
-}
-
-static long top_k(const float *rows, long count, long n, const float *q, const uint64_t *mask,
-                  long k, float *scores, int32_t *ids) {
-  long held = 0;
-  if (k <= 0) return 0;
-  for (long base = 0; base < count; base += 64) {
-    uint64_t word = mask[base >> 6];
-    while (word) {
-      long i = base + __builtin_ctzll(word);
-      word &= word - 1;
-      float s = dot(rows + i * n, q, n);
-      offer(scores, ids, &held, k, s, (int32_t)i);
-    }
-  }
-  for (long end = held - 1; end > 0; end--) {
-    float score = scores[end];
-    int32_t id = ids[end];
-    scores[end] = scores[0];
-    ids[end] = ids[0];
-    sift_down(scores, ids, end, 0, score, id);
-  }
-  return held;
-}
-
 const rk_table RK_TABLE = {
     .name = RK_NAME,
     .packed_floats = packed_floats,
@@ -1117,5 +1054,4 @@ const rk_table RK_TABLE = {
     .adam = adam,
     .sum_of_squares = sum_of_squares,
     .probe = probe,
-    .top_k = top_k,
 };

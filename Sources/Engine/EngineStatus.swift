@@ -51,5 +51,7 @@ package struct EngineProgress: Hashable, Sendable {
   package var tokensPerSecond: Double?
   /// NDCG@10 on the validation events, full ranking; nil before the first evaluation.
   package var validationNDCG: Double?
+  /// The epoch after which that was.
+  package var validatedEpoch: Int?
   package var secondsLeft: Double?
 }

@@ -98,12 +98,14 @@ package struct ModelTraining {
   /// Trains and judges.
   ///
   /// - Parameters:
+  ///   - estimated: gets what the training will take at most, before it starts.
   ///   - checkpoint: goes on from the state of an earlier run on the same data.
   ///   - saving: gets the state after every epoch.
   ///   - progress: false cancels.
   /// - Throws: `TrainingCancelled`; `nothing_to_learn` where no user has two positive events.
   package func run(
-    _ data: TrainingData, others: [Scorer] = [], from checkpoint: TrainingCheckpoint? = nil,
+    _ data: TrainingData, others: [Scorer] = [], estimated: ((TrainingEstimate) -> Void)? = nil,
+    from checkpoint: TrainingCheckpoint? = nil,
     saving: ((TrainingCheckpoint) -> Void)? = nil, progress: (EngineProgress) -> Bool
   ) throws -> Outcome {
     let split = data.split
@@ -120,16 +122,21 @@ package struct ModelTraining {
       training: training, configuration: configuration(itemCount: data.vocabulary.count),
       options: options(userCount: data.users.count, itemCount: data.vocabulary.count),
       kernels: kernels)
+    estimated?(trainer.estimate(kernels: kernels))
     var validationNDCG: Double?
+    var validatedEpoch: Int?
     let result = try trainer.run(validating: split, from: checkpoint, saving: saving) { state in
-      validationNDCG = state.validationNDCG ?? validationNDCG
+      if let ndcg = state.validationNDCG {
+        validationNDCG = ndcg
+        validatedEpoch = state.epoch
+      }
       let done = Double(state.epoch - 1) + Double(state.step) / Double(max(1, state.steps))
       return progress(
         EngineProgress(
           model: policy.name, epoch: state.epoch, epochs: state.epochs,
           fraction: done / Double(state.epochs), loss: state.loss,
           tokensPerSecond: state.tokensPerSecond, validationNDCG: validationNDCG,
-          secondsLeft: state.secondsLeft))
+          validatedEpoch: validatedEpoch, secondsLeft: state.secondsLeft))
     }
     let evaluation = judge(result.model, on: data, split, others: others)
     let seconds = String(format: "%.1f", result.secondsTraining)

@@ -186,6 +186,36 @@ package final class RiffleDatabase: Sendable {
     return engine
   }
 
+  /// Deletes an engine with its models; its tables stay. A training of it that runs is not published.
+  package func deleteEngine(named name: String) async throws {
+    let engine = try self.engine(named: name)
+    engine.retire()
+    registered.withLock { engines in
+      engines.served[name] = nil
+      engines.following[name] = nil
+    }
+    try await log.removeEntry(kind: RegistryKind.engine, name: name)
+    try await log.removeEntry(kind: RegistryKind.generation, name: name)
+    logger.info("Deleted an engine", metadata: ["engine": "\(name)"])
+  }
+
+  /// Deletes a table with its rows.
+  ///
+  /// - Throws: `table_in_use` where an engine reads it; `unknown_table`.
+  package func deleteTable(named name: String) async throws {
+    let users = engines.filter {
+      $0.mapping.interactionTable.name == name || $0.mapping.itemTable?.name == name
+    }
+    guard users.isEmpty else {
+      throw Diagnostic(
+        .conflict, code: "table_in_use",
+        "The table `\(name)` is read by \(users.map { "`\($0.name)`" }.joined(separator: ", ")).",
+        help: "Delete the engine first: DELETE /v2/engines/\(users[0].name).")
+    }
+    try await log.dropTable(name)
+    logger.info("Deleted a table", metadata: ["table": "\(name)"])
+  }
+
   /// Checks a configuration against the tables and its saved queries.
   private func prepare(
     _ configuration: EngineConfiguration, createdAt: Timestamp

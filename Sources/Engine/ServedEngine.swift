@@ -88,6 +88,11 @@ package final class ServedEngine: Sendable {
 
   // MARK: life
 
+  private let retired = Atomic<Bool>(false)
+  /// Whether the engine was deleted.
+  var isRetired: Bool { retired.load(ordering: .relaxed) }
+  func retire() { retired.store(true, ordering: .relaxed) }
+
   func publish(_ generation: Generation) { published.publish(generation) }
 
   func updateStatus(_ body: (inout EngineStatus) -> Void) { statusBox.withLock { body(&$0) } }

@@ -120,7 +120,10 @@ final class TrainingQueue: Sendable {
     let stored = StoredGeneration(
       number: (engine.generation?.number ?? 0) + 1, through: state.through, trainedAt: .now(),
       models: models)
+    if engine.isRetired { throw Stopped() }
+    let replaced = try artifactNames(of: engine)
     try store(stored, of: engine)
+    for name in replaced.subtracting(try artifactNames(of: engine)) { artifacts.remove(name) }
     publish(stored, of: engine, kernels: kernels)
     logger.info(
       "Published a generation",
@@ -146,9 +149,16 @@ final class TrainingQueue: Sendable {
     }
     let outcome: ModelTraining.Outcome
     do {
-      outcome = try training.run(data, from: checkpoint, saving: keeper.save) { progress in
+      outcome = try training.run(
+        data,
+        estimated: { estimate in
+          engine.updateStatus { status in
+            status.note(estimate.text, component: policy.name, at: .now())
+          }
+        }, from: checkpoint, saving: keeper.save
+      ) { progress in
         engine.updateStatus { $0.progress = progress }
-        return !isStopped
+        return !isStopped && !engine.isRetired
       }
     } catch is TrainingCancelled {
       throw Stopped()
@@ -185,6 +195,17 @@ final class TrainingQueue: Sendable {
       status.progress = nil
       status.note("Generation \(stored.number) serves.", component: "trainer", at: .now())
     }
+  }
+
+  /// The artifacts of the generation that is stored now.
+  private func artifactNames(of engine: ServedEngine) throws -> Set<String> {
+    guard let entry = try log.entry(kind: RegistryKind.generation, name: engine.name),
+      let documents = (try? JSON(parsing: entry.json))?["models"]?.array?.compactMap(\.string)
+    else { return [] }
+    let weights = documents.compactMap { name in
+      (try? artifacts.read(name)).flatMap { try? JSON(parsing: $0) }?["weights"]?.string
+    }
+    return Set(documents + weights)
   }
 
   /// Writes the artifacts first and the entry that makes them valid last.

@@ -108,8 +108,10 @@ package struct API: Sendable {
       if request.method == "GET" { return listTables() }
       return try await createTable(request)
     case (3, "tables"):
-      try allow(["GET"], request)
-      return try viewTable(segments[2])
+      try allow(["GET", "DELETE"], request)
+      if request.method == "GET" { return try viewTable(segments[2]) }
+      try await database.deleteTable(named: segments[2])
+      return Self.json(["message": .string("The table `\(segments[2])` is deleted.")])
     case (4, "tables") where segments[3] == "insert":
       try allow(["POST"], request)
       return try await insert(request, into: segments[2])
@@ -121,8 +123,10 @@ package struct API: Sendable {
       if request.method == "GET" { return listEngines() }
       return try await createEngine(request)
     case (3, "engines"):
-      try allow(["GET"], request)
-      return try viewEngine(segments[2])
+      try allow(["GET", "DELETE"], request)
+      if request.method == "GET" { return try viewEngine(segments[2]) }
+      try await database.deleteEngine(named: segments[2])
+      return Self.json(["message": .string("The engine `\(segments[2])` is deleted.")])
     case (4, "engines") where segments[3] == "query":
       try allow(["POST"], request)
       return try await query(request, engine: segments[2])

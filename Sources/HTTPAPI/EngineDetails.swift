@@ -1,12 +1,18 @@
 package import Domain
 package import Engine
+import State
 
 /// The wire form of engines and problems; the command line prints the same.
 package enum EngineDetails {
   /// What `GET /v2/engines/{engine}` answers.
   package static func json(_ engine: ServedEngine) -> JSON {
     let status = engine.status
-    let warnings = engine.configuration.warnings.map(\.message).joined(separator: "\n")
+    let skipped = engine.snapshot.skippedRowCount
+    let warnings =
+      (engine.configuration.warnings.map(\.message)
+      + (skipped == 0
+        ? [] : ["\(skipped) rows name no user or no item; they are stored, and take no part here."]))
+      .joined(separator: "\n")
     var members: [JSON.Member] = [
       .init("engine_name", .string(engine.name)),
       .init("engine_uri", .string("/v2/engines/\(engine.name)")),
@@ -20,6 +26,7 @@ package enum EngineDetails {
       .init("error_message", status.error.map { .string($0) } ?? .null),
       .init("warning_message", warnings.isEmpty ? .null : .string(warnings)),
       .init("as_of", .int(engine.asOf.rawValue)),
+      .init("skipped_row_count", .int(Int64(skipped))),
       .init("status_log_tail", .array(status.log.map(json))),
     ]
     if let progress = status.progress { members.append(.init("training", json(progress))) }
@@ -44,6 +51,7 @@ package enum EngineDetails {
       "loss": progress.loss.map { .double($0) } ?? .null,
       "tokens_per_second": progress.tokensPerSecond.map { .double($0) } ?? .null,
       "validation_ndcg_at_10": progress.validationNDCG.map { .double($0) } ?? .null,
+      "validated_epoch": progress.validatedEpoch.map { .int(Int64($0)) } ?? .null,
       "seconds_left": progress.secondsLeft.map { .double($0) } ?? .null,
     ]
   }

@@ -133,6 +133,12 @@ private func time(_ json: JSON) -> Coerced {
   }
   let help = "Give milliseconds since 1970, or ISO 8601 such as 2026-01-05T10:00:00Z."
   if case .bool = json { return .problem(json.kindName, help: help) }
+  // As milliseconds these fall between 1970-01-02 and 1973-03-03, as seconds between 1973 and 5138:
+  // nobody means the former, and the latter would be stored without a word as the oldest of events.
+  if let given = number(json), (1e8..<1e11).contains(given.magnitude) {
+    return .problem(
+      json.text, help: "This looks like seconds. Give milliseconds since 1970, or ISO 8601.")
+  }
   if case .int(let milliseconds) = json {
     let (microseconds, overflow) = milliseconds.multipliedReportingOverflow(by: 1000)
     if overflow { return .problem(json.text, help: help) }

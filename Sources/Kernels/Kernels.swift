@@ -446,7 +446,7 @@ extension Kernels {
   package func probe(rounds: Int) -> Double { table.pointee.probe(rounds) }
 }
 
-// MARK: - Optimiser and search
+// MARK: - Optimiser
 
 /// The constants of one AdamW step.
 package struct AdamStep: Sendable {
@@ -486,17 +486,5 @@ extension Kernels {
     table.pointee.adam(
       count, parameters, gradients, first, second, step.gradientScale, step.rate, step.beta1,
       step.beta2, step.epsilon, step.weightDecay, correction1, correction2)
-  }
-
-  /// The `k` rows of highest inner product with `query` among those whose bit is set in `mask`, best
-  /// first; equal scores stand in row order.
-  ///
-  /// - Returns: how many were found: `k`, or as many as the mask holds.
-  package func topK(
-    rows: UnsafePointer<Float>, count: Int, width: Int, query: UnsafePointer<Float>,
-    mask: UnsafePointer<UInt64>, k: Int, scores: UnsafeMutablePointer<Float>,
-    ids: UnsafeMutablePointer<Int32>
-  ) -> Int {
-    table.pointee.top_k(rows, count, width, query, mask, k, scores, ids)
   }
 }

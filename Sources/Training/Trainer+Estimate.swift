@@ -9,6 +9,12 @@ package struct TrainingEstimate: Hashable, Sendable {
   package var seconds: Double
   package var tokensPerEpoch: Int
   package var operationsPerToken: Double
+
+  /// In words: `about 12 s at most for 72760 tokens an epoch, 45 MB`.
+  package var text: String {
+    "about \(Int(seconds.rounded(.up))) s at most for \(tokensPerEpoch) tokens an epoch, "
+      + "\(max(1, bytes / 1_000_000)) MB"
+  }
 }
 
 extension Trainer {

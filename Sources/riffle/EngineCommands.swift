@@ -200,3 +200,20 @@ struct QueryCommand: AsyncParsableCommand {
     if self.connection.json { print(answer.text) } else { AnswerPrinter.print(answer) }
   }
 }
+
+struct DeleteEngine: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Delete an engine with its models. Its tables stay.")
+
+  @Option(help: "The engine.")
+  var engineName: String
+
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() async throws {
+    let connection = try connection.open()
+    defer { connection.close() }
+    let answer = try await connection.call("DELETE", "/v2/engines/\(escaped(engineName))")
+    print(self.connection.json ? answer.text : answer["message"]?.string ?? "")
+  }
+}

@@ -3,6 +3,7 @@ import Domain
 import Engine
 import Foundation
 import HTTPAPI
+import Training
 import Worlds
 
 struct Evaluate: AsyncParsableCommand {
@@ -81,7 +82,9 @@ struct Evaluate: AsyncParsableCommand {
       policy: policy,
       threads: threads ?? ProcessInfo.processInfo.activeProcessorCount, niceness: 0)
     let progress = TrainingProgressLine()
-    let outcome = try training.run(TrainingData(folder)) { state in
+    let outcome = try training.run(
+      TrainingData(folder), estimated: { Terminal.standardError("Training: \($0.text)") }
+    ) { state in
       progress.show(state)
       return true
     }

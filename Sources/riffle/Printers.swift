@@ -81,7 +81,8 @@ final class TrainingProgressLine {
       parts.append("\(Terminal.grouped(Int(speed))) tokens/s")
     }
     if let ndcg = progress["validation_ndcg_at_10"]?.number {
-      parts.append("validation NDCG@10 \(Terminal.fixed(ndcg, 4))")
+      let after = progress["validated_epoch"]?.int.map { " after epoch \($0)" } ?? ""
+      parts.append("validation NDCG@10 \(Terminal.fixed(ndcg, 4))\(after)")
     }
     if let left = progress["seconds_left"]?.number {
       parts.append("at most \(Terminal.duration(left)) left")

@@ -25,8 +25,9 @@ struct Riffle: AsyncParsableCommand {
       """,
     version: RiffleVersion.text,
     subcommands: [
-      Demo.self, Serve.self, CreateTable.self, TableInsert.self, ListTables.self,
-      CreateEngine.self, ListEngines.self, ViewEngine.self, Train.self, QueryCommand.self,
+      Demo.self, Serve.self, CreateTable.self, TableInsert.self, ListTables.self, DeleteTable.self,
+      CreateEngine.self, ListEngines.self, ViewEngine.self, DeleteEngine.self, Train.self,
+      QueryCommand.self,
       Evaluate.self,
       Doctor.self,
     ])

@@ -127,3 +127,20 @@ func escaped(_ name: String) -> String {
     withAllowedCharacters: .alphanumerics.union(.init(charactersIn: "-_.")))
     ?? name
 }
+
+struct DeleteTable: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Delete a table with its rows. No engine may read it.")
+
+  @Option(help: "The table.")
+  var tableName: String
+
+  @OptionGroup var connection: ConnectionOptions
+
+  func run() async throws {
+    let connection = try connection.open()
+    defer { connection.close() }
+    let answer = try await connection.call("DELETE", "/v2/tables/\(escaped(tableName))")
+    print(self.connection.json ? answer.text : answer["message"]?.string ?? "")
+  }
+}

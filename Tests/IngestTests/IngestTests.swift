@@ -160,7 +160,8 @@ import Testing
       (.int64, "1e30"), (.int64, #""0x10""#), (.int32, "2147483648"), (.double, #""nan""#),
       (.double, #""inf""#), (.double, #""""#), (.double, "[]"), (.bool, "2"), (.bool, #""yes""#),
       (.dateTime, #""yesterday""#), (.dateTime, #""2026-02-30""#), (.dateTime, "true"),
-      (.dateTime, "9223372036854775807"), (.stringArray, #""a""#), (.stringArray, "[null]"),
+      (.dateTime, "1769126500"), (.dateTime, "9223372036854775807"), (.stringArray, #""a""#),
+      (.stringArray, "[null]"),
       (.int64Array, "[1.5]"), (.float64Array, #"["x"]"#), (.bytes, #""?""#), (.bytes, "1"),
     ] as [(ColumnType, String)])
   func `refuse what does not fit`(type: ColumnType, json: String) throws {

@@ -37,7 +37,7 @@ import Testing
         activation: .gelu), dropout: 0, itemScale: 60),
   ]
 
-  @Test(arguments: cases, ["reference", Kernels.available.last ?? ""])
+  @Test(arguments: cases, Kernels.available)
   func `agree with finite differences`(test: Case, version: String) throws {
     let kernels = try #require(Kernels(named: version))
     var generator = SplitMix64(seed: 4)

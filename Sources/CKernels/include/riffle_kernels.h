@@ -161,12 +161,6 @@ typedef struct {
   // Runs `rounds` rounds of independent multiply-adds in registers; returns the floating-point
   // operations done. What this reaches in a second is the peak that products are measured against.
   double (*probe)(long rounds);
-
-  // ---- search ----------------------------------------------------------------------------------
-  // The k rows of highest inner product with q among the rows whose bit is set in `mask`, best
-  // first, equal scores in row order. Returns how many there are.
-  long (*top_k)(const float *rows, long count, long n, const float *q, const uint64_t *mask, long k,
-                float *scores, int32_t *ids);
 } rk_table;
 
 // The table by name ("reference", "portable", "avx2", "avx512", "avx512bf16"), or NULL where this processor or
