@@ -49,14 +49,16 @@ final class CheckpointKeeper {
   /// not the training.
   func save(_ checkpoint: TrainingCheckpoint) {
     let elapsed = clock.now - lastSaved
-    guard elapsed >= .seconds(Self.secondsBetween),
-      let artifact = try? queue.keep(checkpoint.bytes, suffix: "checkpoint")
-    else { return }
-    let entry: JSON = ["key": .string(key), "artifact": .string(artifact)]
-    let written: Void? = try? queue.wait { [log = queue.log, name] in
-      try await log.setEntry(kind: RegistryKind.checkpoint, name: name, json: entry.text)
+    guard elapsed >= .seconds(Self.secondsBetween) else { return }
+    let artifact = try? queue.naming { [queue, log = queue.log, name, key] in
+      let artifact = try queue.keep(checkpoint.bytes, suffix: "checkpoint")
+      let entry: JSON = ["key": .string(key), "artifact": .string(artifact)]
+      try queue.wait {
+        try await log.setEntry(kind: RegistryKind.checkpoint, name: name, json: entry.text)
+      }
+      return artifact
     }
-    guard written != nil else { return queue.artifacts.remove(artifact) }
+    guard let artifact else { return }
     if let old = self.artifact, old != artifact { queue.artifacts.remove(old) }
     self.artifact = artifact
     lastSaved = clock.now

@@ -40,6 +40,8 @@ package final class RiffleDatabase: Sendable {
     var served: [String: ServedEngine] = [:]
     /// Those that see every commit: the served ones, and those that are still folding the log.
     var following: [String: ServedEngine] = [:]
+    /// Those that could not be opened, with why. They stay in the registry until they are deleted.
+    var broken: [String: String] = [:]
   }
 
   let log: LogStore
@@ -144,6 +146,12 @@ package final class RiffleDatabase: Sendable {
       return (engine, engine == nil ? engines.served.keys.sorted() : [])
     }
     if let engine { return engine }
+    if let why = brokenEngines[name] {
+      throw Diagnostic(
+        .unavailable, code: "engine_broken", "The engine `\(name)` could not be opened: \(why)",
+        help: "Mend the cause and start again, or delete the engine: riffle delete-engine "
+          + "--engine-name \(name).")
+    }
     let help =
       nearestName(to: name, among: names).map { "Did you mean `\($0)`?" }
       ?? (names.isEmpty
@@ -188,14 +196,16 @@ package final class RiffleDatabase: Sendable {
 
   /// Deletes an engine with its models; its tables stay. A training of it that runs is not published.
   package func deleteEngine(named name: String) async throws {
-    let engine = try self.engine(named: name)
-    engine.retire()
+    if brokenEngines[name] == nil { try self.engine(named: name).retire() }
     registered.withLock { engines in
+      engines.broken[name] = nil
       engines.served[name] = nil
       engines.following[name] = nil
     }
     try await log.removeEntry(kind: RegistryKind.engine, name: name)
     try await log.removeEntry(kind: RegistryKind.generation, name: name)
+    // Waits for a training that stores its model, whose own steps need the shared pool.
+    try await outsideThePool { [trainer] in try trainer.removeUnusedArtifacts() }
     logger.info("Deleted an engine", metadata: ["engine": "\(name)"])
   }
 
@@ -203,7 +213,7 @@ package final class RiffleDatabase: Sendable {
   ///
   /// - Throws: `table_in_use` where an engine reads it; `unknown_table`.
   package func deleteTable(named name: String) async throws {
-    let users = engines.filter {
+    let users = registered.withLock { Array($0.following.values) }.filter {
       $0.mapping.interactionTable.name == name || $0.mapping.itemTable?.name == name
     }
     guard users.isEmpty else {
@@ -268,31 +278,49 @@ package final class RiffleDatabase: Sendable {
 
   private func restoreEngines() throws {
     for entry in try log.entries(kind: RegistryKind.engine) {
-      let record = try EngineRecord(JSON(parsing: entry.json))
-      let configuration = try EngineConfiguration(parsing: record.source, origin: entry.name)
-      let engine = try prepare(configuration, createdAt: record.createdAt)
-      registered.withLock { $0.following[engine.name] = engine }
-      try engine.replay(log)
-      registered.withLock { $0.served[engine.name] = engine }
       do {
-        if try trainer.restore(engine) {
-          logger.info("Restored an engine", metadata: ["engine": "\(engine.name)"])
-          continue
-        }
+        try restoreEngine(entry)
       } catch {
-        // The rows are whole, so the model can be made again; until then the engine says what happened.
-        let message = "The stored model cannot be read: \(error)"
+        // The others serve; this one says what is wrong with it until it is deleted.
+        let why = (error as? Diagnostics)?.description ?? "\(error)"
         logger.error(
-          "A model is lost", metadata: ["engine": "\(engine.name)", "error": "\(error)"])
-        engine.updateStatus { status in
-          status.state = .error
-          status.error = message
-          status.note(message, component: "restore", at: .now(), level: "ERROR")
+          "An engine cannot be opened", metadata: ["engine": "\(entry.name)", "error": "\(why)"])
+        registered.withLock { engines in
+          engines.following[entry.name] = nil
+          engines.broken[entry.name] = why
         }
       }
-      if options.trains { trainer.schedule(engine) }
     }
   }
+
+  private func restoreEngine(_ entry: RegistryEntry) throws {
+    let record = try EngineRecord(JSON(parsing: entry.json))
+    let configuration = try EngineConfiguration(parsing: record.source, origin: entry.name)
+    let engine = try prepare(configuration, createdAt: record.createdAt)
+    registered.withLock { $0.following[engine.name] = engine }
+    try engine.replay(log)
+    registered.withLock { $0.served[engine.name] = engine }
+    do {
+      if try trainer.restore(engine) {
+        logger.info("Restored an engine", metadata: ["engine": "\(engine.name)"])
+        return
+      }
+    } catch {
+      // The rows are whole, so the model can be made again; until then the engine says what happened.
+      let message = "The stored model cannot be read: \(error)"
+      logger.error(
+        "A model is lost", metadata: ["engine": "\(engine.name)", "error": "\(error)"])
+      engine.updateStatus { status in
+        status.state = .error
+        status.error = message
+        status.note(message, component: "restore", at: .now(), level: "ERROR")
+      }
+    }
+    if options.trains { trainer.schedule(engine) }
+  }
+
+  /// Engines that could not be opened, with why.
+  package var brokenEngines: [String: String] { registered.withLock { $0.broken } }
 
   /// Runs work that takes long or waits for the disk on a thread that is none of the shared pool's,
   /// so that queries go on.

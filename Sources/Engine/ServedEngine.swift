@@ -26,6 +26,8 @@ package final class ServedEngine: Sendable {
   /// The fold and what it has not seen yet. While the log is replayed, new commits wait.
   private struct Follower {
     let fold: StateFold
+    /// Everything up to here is in the fold.
+    var through = LogPosition.start
     /// nil once the replay is over.
     var waiting: [(batches: [CommittedBatch], through: LogPosition)]? = []
   }
@@ -69,6 +71,7 @@ package final class ServedEngine: Sendable {
       for commit in follower.waiting ?? [] where commit.through > end {
         follower.fold.apply(commit.batches, through: commit.through)
       }
+      follower.through = max(end, follower.waiting?.last?.through ?? .start)
       follower.waiting = nil
       state.publish(follower.fold.snapshot())
     }
@@ -79,7 +82,9 @@ package final class ServedEngine: Sendable {
     follower.withLock { follower in
       if follower.waiting != nil {
         follower.waiting?.append((batches, through))
-      } else {
+      } else if through > follower.through {
+        // A commit can be on the disk, and so in the replay, before the log's thread tells of it.
+        follower.through = through
         follower.fold.apply(batches, through: through)
         state.publish(follower.fold.snapshot())
       }

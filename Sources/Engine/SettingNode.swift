@@ -90,7 +90,8 @@ struct SettingNode: Hashable, Sendable {
       guard let node = try compose(yaml: text) else {
         throw Diagnostic(code: "empty_settings", "The file holds nothing.", at: origin)
       }
-      self = SettingNode(node, places)
+      var budget = SettingNode.nodesAtMost
+      self = try SettingNode(node, places, &budget, origin)
     } catch let error as Diagnostic {
       throw error
     } catch let error as YamlError {
@@ -101,7 +102,20 @@ struct SettingNode: Hashable, Sendable {
     }
   }
 
-  private init(_ node: Node, _ places: LineIndex) {
+  /// Nodes of a file with its aliases written out. A few lines of aliases of aliases could name
+  /// millions.
+  private static let nodesAtMost = 20_000
+
+  private init(
+    _ node: Node, _ places: LineIndex, _ budget: inout Int, _ origin: String
+  ) throws(Diagnostic) {
+    budget -= 1
+    guard budget >= 0 else {
+      throw Diagnostic(
+        code: "settings_too_large",
+        "The file has more than \(SettingNode.nodesAtMost) values, its aliases written out.",
+        at: origin, help: "Write it without so many aliases.")
+    }
     let start = node.mark.flatMap { places.offset(line: $0.line, column: $0.column) }
     switch node {
     case .scalar(let scalar):
@@ -112,16 +126,22 @@ struct SettingNode: Hashable, Sendable {
         scalar.style == .literal || scalar.style == .folded ? 1 : scalar.string.utf8.count + quotes
       range = start.map { $0..<($0 + max(1, length)) }
     case .sequence(let sequence):
-      content = .list(sequence.map { SettingNode($0, places) })
+      var elements: [SettingNode] = []
+      for element in sequence {
+        elements.append(try SettingNode(element, places, &budget, origin))
+      }
+      content = .list(elements)
       range = start.map { $0..<($0 + 1) }
     case .mapping(let mapping):
-      content = .map(
-        mapping.map { key, value in
-          let keyNode = SettingNode(key, places)
-          return Entry(
+      var entries: [Entry] = []
+      for (key, value) in mapping {
+        let keyNode = try SettingNode(key, places, &budget, origin)
+        entries.append(
+          Entry(
             key: key.string ?? keyNode.json.text, keyRange: keyNode.range,
-            value: SettingNode(value, places))
-        })
+            value: try SettingNode(value, places, &budget, origin)))
+      }
+      content = .map(entries)
       range = start.map { $0..<($0 + 1) }
     case .alias:
       content = .null

@@ -26,6 +26,8 @@ final class TrainingQueue: Sendable {
   private let threads: Int
   private let logger: Logger
   private let queue = Mutex(Queue())
+  /// Held while files are written that nothing names yet, and while unnamed files are removed.
+  private let artifactsInUse = Mutex(())
   private let idle = DispatchGroup()
 
   init(log: LogStore, threads: Int?, logger: Logger) {
@@ -121,9 +123,8 @@ final class TrainingQueue: Sendable {
       number: (engine.generation?.number ?? 0) + 1, through: state.through, trainedAt: .now(),
       models: models)
     if engine.isRetired { throw Stopped() }
-    let replaced = try artifactNames(of: engine)
-    try store(stored, of: engine)
-    for name in replaced.subtracting(try artifactNames(of: engine)) { artifacts.remove(name) }
+    try naming { try store(stored, of: engine) }
+    try removeUnusedArtifacts()
     publish(stored, of: engine, kernels: kernels)
     logger.info(
       "Published a generation",
@@ -197,15 +198,30 @@ final class TrainingQueue: Sendable {
     }
   }
 
-  /// The artifacts of the generation that is stored now.
-  private func artifactNames(of engine: ServedEngine) throws -> Set<String> {
-    guard let entry = try log.entry(kind: RegistryKind.generation, name: engine.name),
-      let documents = (try? JSON(parsing: entry.json))?["models"]?.array?.compactMap(\.string)
-    else { return [] }
-    let weights = documents.compactMap { name in
-      (try? artifacts.read(name)).flatMap { try? JSON(parsing: $0) }?["weights"]?.string
+  /// Removes the artifacts that no engine's generation and no checkpoint names. Engines of equal
+  /// settings and data share theirs.
+  func removeUnusedArtifacts() throws {
+    try artifactsInUse.withLock { _ in try removeUnnamed() }
+  }
+
+  /// Writes artifacts and the registry's entry that names them, as one for those who tidy up.
+  func naming<Result>(_ body: () throws -> Result) rethrows -> Result {
+    try artifactsInUse.withLock { _ in try body() }
+  }
+
+  private func removeUnnamed() throws {
+    var used: Set<String> = []
+    for entry in try log.entries(kind: RegistryKind.generation) {
+      for name in (try? JSON(parsing: entry.json))?["models"]?.array?.compactMap(\.string) ?? [] {
+        used.insert(name)
+        let document = (try? artifacts.read(name)).flatMap { try? JSON(parsing: $0) }
+        if let weights = document?["weights"]?.string { used.insert(weights) }
+      }
     }
-    return Set(documents + weights)
+    for entry in try log.entries(kind: RegistryKind.checkpoint) {
+      if let name = (try? JSON(parsing: entry.json))?["artifact"]?.string { used.insert(name) }
+    }
+    for name in artifacts.names() where !used.contains(name) { artifacts.remove(name) }
   }
 
   /// Writes the artifacts first and the entry that makes them valid last.

@@ -72,11 +72,13 @@ private struct RiffleResponder: HTTPResponder {
 
   func respond(to request: Request, context: BasicRequestContext) async -> Response {
     let limit = maximumBodyBytes
+    let announced = request.headers[.contentLength].flatMap { Int($0) } ?? 0
     let reply = await api.answer(
       APIRequest(
         request.method.rawValue, request.uri.path, contentType: request.headers[.contentType],
         apiKey: Self.apiKeyField.flatMap { request.headers[$0] },
         body: {
+          if announced > limit { throw BodyTooLarge(limit: limit) }
           do {
             return Array(try await request.body.collect(upTo: limit).readableBytesView)
           } catch is NIOTooManyBytesError {

@@ -1,6 +1,7 @@
 package import Domain
 import Foundation
 import GRDB
+import Synchronization
 
 /// `Storage` keeps the truth: tables of rows, each row with its place in one log, in an SQLite
 /// file, beside it a small registry of documents and the artifact files.
@@ -81,6 +82,7 @@ package final class LogStore: Sendable {
   private let database: DatabasePool
   private let queue: WriterQueue
   private let finished = DispatchSemaphore(value: 0)
+  private let isClosed = Atomic<Bool>(false)
 
   private var path: String { directory.databasePath }
 
@@ -134,9 +136,11 @@ package final class LogStore: Sendable {
   /// Finishes what waits, then closes the database and gives up the directory. A second call does
   /// nothing.
   package func close() {
+    guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
     queue.close()
     finished.wait()
-    finished.signal()
+    // A clean stop leaves everything in the one file; after a kill the next start recovers the rest.
+    try? database.writeWithoutTransaction { database in _ = try database.checkpoint(.truncate) }
     try? database.close()
     directory.release()
   }

@@ -20,7 +20,8 @@ struct Riffle: AsyncParsableCommand {
       EXIT CODES
         0  done
         1  failed: the server or the disk reported a fault, or a check did not hold
-        2  the command line, a file, a row or a query is wrong; nothing was changed
+        2  the command line, a file, a row or a query is wrong; where a part was done before, the
+           message says so
         3  not found: no such table, engine, query or file, or no server answers
       """,
     version: RiffleVersion.text,

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Installs the published Python client into a virtual environment of its own, for the tests that
-# run it. Usage: Tests/Clients/install.sh [folder]   (default .build/clients/python)
+# Installs what tests run from Python into a virtual environment of its own: the published client of
+# the REST API, and `safetensors`, which opens the weight files. Usage: Tests/Clients/install.sh [folder]   (default .build/clients/python)
 set -eu
 cd "$(dirname "$0")/../.."
 folder="${1:-.build/clients/python}"
-if [ -x "$folder/bin/python" ] && "$folder/bin/python" -c 'import shaped' 2>/dev/null; then
+if [ -x "$folder/bin/python" ] && "$folder/bin/python" -c 'import shaped, safetensors, numpy' 2>/dev/null; then
   echo "The client is installed in $folder."
   exit 0
 fi
 python3 -m venv "$folder"
-"$folder/bin/pip" install --quiet --disable-pip-version-check shaped==2.0.82
+"$folder/bin/pip" install --quiet --disable-pip-version-check shaped==2.0.82 safetensors numpy
 echo "Installed the client in $folder."

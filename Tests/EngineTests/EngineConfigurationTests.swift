@@ -121,6 +121,18 @@ private func problems(_ text: String) -> [String] {
     #expect(throws: Diagnostics.self) { try model("older_windows: 2") }
   }
 
+  @Test func `refuses a file whose aliases would fill the memory`() {
+    var text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+    for level in 1..<9 {
+      let one = "*a\(level - 1)"
+      text +=
+        "a\(level): &a\(level) [\(Array(repeating: one, count: 9).joined(separator: ", "))]\n"
+    }
+    let found = problems(text)
+    #expect(found.count == 1)
+    #expect(found.first?.contains("has more than 20000 values") == true)
+  }
+
   @Test func `reads JSON as well`() throws {
     let engine = try EngineConfiguration(
       parsing: #"{"version": "v2", "name": "a\u00e9b", "description": null, "data": {}}"#

@@ -182,4 +182,79 @@ private func untilTrained(_ engine: ServedEngine) async {
       #expect(try database.verifyTraining(of: engine) { _ in true }.map(\.isSame) == [true])
     }
   }
+
+  @Test func `engines that are made while rows are replaced fold every commit once`() async throws {
+    try await withDirectory { path in
+      let database = try open(path, trains: false)
+      defer { database.close() }
+      _ = try await database.createTable([
+        "name": "events", "schema_type": "CUSTOM", "unique_keys": ["event_id"],
+        "column_schema": [
+          "event_id": "String", "user_id": "String", "item_id": "String", "label": "Int32",
+          "created_at": "DateTime",
+        ],
+      ])
+      // Every commit replaces the rows of the one before it, so a commit that is folded twice traps.
+      func insert(_ round: Int) async throws {
+        let rows = (0..<40).map { i -> JSON in
+          [
+            "event_id": .string("e\(i)"), "user_id": .string("u\((i + round) % 7)"),
+            "item_id": .string("i\((i * round) % 11)"), "label": 1,
+            "created_at": "2026-01-05T10:00:00Z",
+          ]
+        }
+        _ = try await database.insert(["data": .array(rows)], into: "events")
+      }
+      try await withThrowingTaskGroup { group in
+        group.addTask { for round in 0..<150 { try await insert(round) } }
+        for worker in 0..<3 {
+          group.addTask {
+            for i in 0..<15 {
+              let name = "e\(worker)_\(i)"
+              let engine = try await database.createEngine(
+                parsing: "name: \(name)\ndata: {interaction_table: events}\n" + model)
+              #expect(engine.snapshot.interactionCount <= 40)
+              if i % 2 == 0 { try await database.deleteEngine(named: name) }
+            }
+          }
+        }
+        try await group.waitForAll()
+      }
+      for engine in database.engines { #expect(engine.snapshot.interactionCount == 40) }
+    }
+  }
+
+  @Test func `engines of equal data share artifacts, and each keeps its own when one goes`()
+    async throws
+  {
+    try await withDirectory { path in
+      do {
+        let database = try open(path)
+        defer { database.close() }
+        _ = try await database.createTable(eventTable)
+        for user in 0..<10 {
+          _ = try await database.insert(events(user: "u\(user)", count: 5 + user), into: "events")
+        }
+        for name in ["one", "two", "three"] {
+          let engine = try await database.createEngine(
+            parsing: "name: \(name)\ndata: {interaction_table: events}\n" + model)
+          await untilTrained(engine)
+        }
+        _ = try await database.insert(events(user: "late", count: 9), into: "events")
+        let one = try database.engine(named: "one")
+        database.retrain(one)
+        while one.generation?.number != 2 { await Task.yield() }
+        try await database.deleteEngine(named: "three")
+        await #expect(throws: Diagnostic.self) { try await database.deleteTable(named: "events") }
+      }
+      let database = try open(path, trains: false)
+      defer { database.close() }
+      #expect(database.engines.map(\.name) == ["one", "two"])
+      #expect(database.engines.map { $0.generation?.number } == [2, 1])
+      try await database.deleteEngine(named: "one")
+      try await database.deleteEngine(named: "two")
+      try await database.deleteTable(named: "events")
+      #expect(database.tables.isEmpty)
+    }
+  }
 }
