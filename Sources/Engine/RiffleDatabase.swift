@@ -167,7 +167,12 @@ package final class RiffleDatabase: Sendable {
   package func createEngine(
     parsing text: String, origin: String = "engine.yaml"
   ) async throws -> ServedEngine {
-    let configuration = try EngineConfiguration(parsing: text, origin: origin)
+    let configuration: EngineConfiguration
+    do throws(Diagnostics) {
+      configuration = try EngineConfiguration(parsing: text, origin: origin)
+    } catch {
+      throw Diagnostics(error.all + furtherProblems(in: text, origin: origin))
+    }
     let engine = try prepare(configuration, createdAt: .now())
     let isTaken = registered.withLock { engines in
       if engines.following[engine.name] != nil { return true }
@@ -224,6 +229,31 @@ package final class RiffleDatabase: Sendable {
     }
     try await log.dropTable(name)
     logger.info("Deleted a table", metadata: ["table": "\(name)"])
+  }
+
+  /// What else is wrong with settings that cannot be read as a whole: tables that do not exist and
+  /// saved queries that do not parse, so that all problems are told at once.
+  private func furtherProblems(in text: String, origin: String) -> [Diagnostic] {
+    guard let settings = try? SettingNode(parsing: text, origin: origin).json else { return [] }
+    var problems: [Diagnostic] = []
+    for key in ["interaction_table", "item_table"] {
+      let reference = settings["data"]?[key]
+      guard let name = reference?.string ?? reference?["name"]?.string else { continue }
+      do throws(Diagnostic) {
+        _ = try log.schema(of: name)
+      } catch {
+        problems.append(error.placed(at: "data.\(key)"))
+      }
+    }
+    for query in settings["queries"]?.object ?? [] {
+      guard let text = query.value["query"]?.string else { continue }
+      do throws(Diagnostics) {
+        _ = try PreparedQuery(text)
+      } catch {
+        problems += error.all.map { $0.placed(at: "queries.\(query.name)") }
+      }
+    }
+    return problems
   }
 
   /// Checks a configuration against the tables and its saved queries.

@@ -257,4 +257,26 @@ private func untilTrained(_ engine: ServedEngine) async {
       #expect(database.tables.isEmpty)
     }
   }
+
+  @Test func `names problems of settings, tables and queries at once`() async throws {
+    try await withDirectory { path in
+      let database = try open(path)
+      defer { database.close() }
+      _ = try await database.createTable(eventTable)
+      await #expect {
+        _ = try await database.createEngine(
+          parsing: """
+            name: e
+            data: {interaction_table: event, itemtable: x}
+            training: {models: [{policy_type: sasrec, hidden_size: many}]}
+            queries: {feed: {query: SELECT * FROM similiarity(embedding_ref='a') LIMIT 5}}
+            """)
+      } throws: { error in
+        let codes = (error as? Diagnostics)?.all.map(\.code) ?? []
+        return codes.contains("unknown_table") && codes.contains("unknown_key")
+          && codes.contains { $0 != "unknown_table" && $0 != "unknown_key" && $0 != "wrong_type" }
+          && codes.count >= 4
+      }
+    }
+  }
 }
