@@ -10,10 +10,18 @@ package struct SequenceDataset: Sendable {
   package var itemCount: Int
   /// One sequence for each user, oldest event first.
   package var sequences: [[ItemToken]]
+  /// When each event took place, never falling within a user; nil where only the order is known.
+  package var times: [[Timestamp]]?
 
-  package init(itemCount: Int, sequences: [[ItemToken]]) {
+  package init(itemCount: Int, sequences: [[ItemToken]], times: [[Timestamp]]? = nil) {
+    if let times {
+      precondition(
+        times.count == sequences.count && zip(times, sequences).allSatisfy { $0.count == $1.count },
+        "each event has a time")
+    }
     self.itemCount = itemCount
     self.sequences = sequences
+    self.times = times
   }
 
   package var eventCount: Int { sequences.reduce(0) { $0 + $1.count } }

@@ -13,15 +13,19 @@ import Neural
 func cosine(_ x: Double) -> Double { cos(x) }
 func power(_ base: Double, _ exponent: Double) -> Double { pow(base, exponent) }
 
+extension Timestamp {
+  /// Whole seconds, as networks count time.
+  var seconds: Int64 { microsecondsSinceEpoch / 1_000_000 }
+}
+
 /// The ranks that weights give to the right items: histories are encoded in packed batches, scored
 /// against the whole catalogue in tiles of matrix products, and ranked with seen items taken out.
 ///
 /// The rule is that of `Evaluation.rank(of:scores:seen:)`, tile by tile; a test compares the two.
 func rankings(
   _ split: LeaveOneOut, _ stage: LeaveOneOut.Stage, weights: PackedWeights,
-  layout: TransformerLayout, kernels: Kernels, pool: WorkerPool
+  network: any SequenceNetwork, kernels: Kernels, pool: WorkerPool
 ) -> RankingResult {
-  let shape = layout.shape
   // Users by falling history length keep the batches' token counts even.
   let order = split.users.indices.sorted {
     let (a, b) = (split.users[$0], split.users[$1])
@@ -34,18 +38,21 @@ func rankings(
   }
   let ranks = SharedRanks(count: order.count)
   pool.run { worker in
-    let pass = TransformerPass(layout, kernels: kernels)
-    let ranker = TiledRanker(layout, kernels: kernels, users: batchUsers)
+    let pass = network.makePass(kernels: kernels)
+    let ranker = TiledRanker(weights.layout, kernels: kernels, users: batchUsers)
     for b in stride(from: worker, to: batches.count, by: pool.count) {
       let users = batches[b].map { split.users[$0] }
       var batch = PackedBatch()
       for user in users {
-        batch.append(
-          history: split.history(of: user, stage).suffix(shape.maximumLength).map(\.rawValue),
-          maximumLength: shape.maximumLength)
+        let history = split.history(of: user, stage)
+        let times = network.usesTimes ? split.dataset.times?[user] ?? [] : []
+        network.append(
+          history: history.suffix(network.maximumLength).map(\.rawValue),
+          times: times.prefix(history.count).suffix(network.maximumLength).map(\.seconds),
+          moment: times.isEmpty ? 0 : times[history.count].seconds, to: &batch)
       }
       let found = ranker.ranks(
-        hidden: pass.encodeLast(batch, weights), items: weights.parameters.pointer + layout.items,
+        hidden: pass.encodeLast(batch, weights), items: weights.outputs,
         targets: users.map { split.target(of: $0, stage) },
         seen: users.map { split.history(of: $0, stage) })
       for (place, rank) in zip(batches[b], found) { ranks.values[place] = rank }
@@ -60,14 +67,14 @@ func rankings(
 private final class TiledRanker {
   private static let tile = 1024
   private let kernels: Kernels
-  private let shape: TransformerShape
+  private let layout: ParameterLayout
   private let packed: Buffer
   private let scores: Buffer
 
-  init(_ layout: TransformerLayout, kernels: Kernels, users: Int) {
+  init(_ layout: ParameterLayout, kernels: Kernels, users: Int) {
     self.kernels = kernels
-    shape = layout.shape
-    packed = Buffer(count: kernels.packedCount(columns: Self.tile, depth: shape.width))
+    self.layout = layout
+    packed = Buffer(count: kernels.packedCount(columns: Self.tile, depth: layout.width))
     scores = Buffer(count: users * Self.tile)
   }
 
@@ -75,8 +82,8 @@ private final class TiledRanker {
     hidden: UnsafePointer<Float>, items: UnsafePointer<Float>, targets: [ItemToken],
     seen: [ArraySlice<ItemToken>]
   ) -> [Int] {
-    let d = shape.width
-    let n = shape.itemCount
+    let d = layout.width
+    let n = layout.itemCount
     // The same kernel scores the right item alone and among the others, so equal vectors tie.
     let thresholds = targets.indices.map { i in
       var score: Float = 0

@@ -36,14 +36,31 @@ package func evaluate(
   _ model: SASRec, name: String = "sasrec", on split: LeaveOneOut, kernels: Kernels, threads: Int,
   others: [(name: String, scores: (_ user: Int) -> [Float])] = []
 ) -> EvaluationReport {
+  evaluate(
+    weights: model.weights, network: model.configuration.shape, name: name, on: split,
+    kernels: kernels, threads: threads, others: others)
+}
+
+/// Judges a model of any kind of network.
+package func evaluate(
+  _ model: NeuralModel, on split: LeaveOneOut, kernels: Kernels, threads: Int
+) -> EvaluationReport {
+  evaluate(
+    weights: model.weights, network: model.network, name: model.configuration.kind.rawValue,
+    on: split, kernels: kernels, threads: threads, others: [])
+}
+
+private func evaluate(
+  weights: PackedWeights, network: any SequenceNetwork, name: String, on split: LeaveOneOut,
+  kernels: Kernels, threads: Int, others: [(name: String, scores: (_ user: Int) -> [Float])]
+) -> EvaluationReport {
   let pool = WorkerPool(count: threads)
   defer { pool.shutDown() }
-  let layout = TransformerLayout(model.configuration.shape)
   var lines = [
     EvaluationReport.Line(
       name: name,
       result: rankings(
-        split, .test, weights: model.weights, layout: layout, kernels: kernels, pool: pool))
+        split, .test, weights: weights, network: network, kernels: kernels, pool: pool))
   ]
   func line(_ name: String, _ scores: (Int) -> [Float]) {
     let ranks = split.users.map { user in
