@@ -125,7 +125,7 @@ package struct ModelTraining {
     estimated?(trainer.estimate(kernels: kernels))
     var validationNDCG: Double?
     var validatedEpoch: Int?
-    let result = try trainer.run(validating: split, from: checkpoint, saving: saving) { state in
+    let result = try trainer.run(validating: split.questions(.validation), from: checkpoint, saving: saving) { state in
       if let ndcg = state.validationNDCG {
         validationNDCG = ndcg
         validatedEpoch = state.epoch
@@ -153,7 +153,7 @@ package struct ModelTraining {
   ) -> EvaluationTable {
     EvaluationTable(
       evaluate(
-        model, name: policy.name, on: split, kernels: kernels, threads: threads,
+        model, name: policy.name, on: split, threads: threads,
         others: others.map { other in (other.name, { other.scores(data.users[$0]) }) }))
   }
 

@@ -1,7 +1,7 @@
 import Domain
-import Evaluation
+package import Evaluation
 import Kernels
-import Models
+package import Models
 import Neural
 
 #if canImport(Glibc)
@@ -18,39 +18,68 @@ func power(_ base: Double, _ exponent: Double) -> Double { pow(base, exponent) }
 ///
 /// The rule is that of `Evaluation.rank(of:scores:seen:)`, tile by tile; a test compares the two.
 func rankings(
-  _ split: LeaveOneOut, _ stage: LeaveOneOut.Stage, weights: PackedWeights,
-  layout: TransformerLayout, kernels: Kernels, pool: WorkerPool
+  _ questions: [Question], weights: PackedWeights, layout: TransformerLayout, kernels: Kernels,
+  pool: WorkerPool
 ) -> RankingResult {
   let shape = layout.shape
-  // Users by falling history length keep the batches' token counts even.
-  let order = split.users.indices.sorted {
-    let (a, b) = (split.users[$0], split.users[$1])
-    let (x, y) = (split.dataset.sequences[a].count, split.dataset.sequences[b].count)
-    return (x, b) > (y, a)
-  }
-  let batchUsers = 32
-  let batches = stride(from: 0, to: order.count, by: batchUsers).map {
-    Array(order[$0..<min(order.count, $0 + batchUsers)])
-  }
-  let ranks = SharedRanks(count: order.count)
-  pool.run { worker in
+  return ranked(questions, batchSize: 32, pool: pool) {
+    // What one thread keeps from batch to batch.
     let pass = TransformerPass(layout, kernels: kernels)
-    let ranker = TiledRanker(layout, kernels: kernels, users: batchUsers)
-    for b in stride(from: worker, to: batches.count, by: pool.count) {
-      let users = batches[b].map { split.users[$0] }
+    let ranker = TiledRanker(layout, kernels: kernels, users: 32)
+    return { questions in
       var batch = PackedBatch()
-      for user in users {
+      for question in questions {
         batch.append(
-          history: split.history(of: user, stage).suffix(shape.maximumLength).map(\.rawValue),
+          history: question.history.items.suffix(shape.maximumLength).map(\.rawValue),
           maximumLength: shape.maximumLength)
       }
-      let found = ranker.ranks(
+      defer { withExtendedLifetime(pass) {} }
+      return ranker.ranks(
         hidden: pass.encodeLast(batch, weights), items: weights.parameters.pointer + layout.items,
-        targets: users.map { split.target(of: $0, stage) },
-        seen: users.map { split.history(of: $0, stage) })
-      for (place, rank) in zip(batches[b], found) { ranks.values[place] = rank }
+        targets: questions.map(\.target), seen: questions.map(\.history.items))
     }
-    withExtendedLifetime(pass) {}
+  }
+}
+
+/// The ranks that a model gives to the right items among its whole vocabulary, seen ones taken out.
+package func rankings(
+  _ questions: [Question], by model: any Recommender, pool: WorkerPool
+) -> RankingResult {
+  let itemCount = model.itemCount
+  let batchSize = max(1, min(32, 8_000_000 / max(1, itemCount)))
+  return ranked(questions, batchSize: batchSize, pool: pool) {
+    let scores = Buffer(count: batchSize * itemCount)
+    return { questions in
+      model.score(questions.map(\.history), into: scores.pointer)
+      return questions.enumerated().map { i, question in
+        rank(
+          of: question.target,
+          scores: UnsafeBufferPointer(start: scores.pointer + i * itemCount, count: itemCount),
+          seen: question.history.items)
+      }
+    }
+  }
+}
+
+/// Divides questions into batches of like lengths and gathers their ranks.
+private func ranked(
+  _ questions: [Question], batchSize: Int, pool: WorkerPool,
+  each worker: @Sendable () -> (ArraySlice<Question>) -> [Int]
+) -> RankingResult {
+  // By falling history length, so that batches have even token counts.
+  let order = questions.indices.sorted {
+    (questions[$0].history.items.count, $1) > (questions[$1].history.items.count, $0)
+  }
+  let sorted = order.map { questions[$0] }
+  let ranks = SharedRanks(count: questions.count)
+  pool.run { index in
+    let rank = worker()
+    for start in stride(from: index * batchSize, to: sorted.count, by: pool.count * batchSize) {
+      let end = min(sorted.count, start + batchSize)
+      for (i, found) in zip(start..<end, rank(sorted[start..<end])) {
+        ranks.values[order[i]] = found
+      }
+    }
   }
   return RankingResult(ranks: ranks.array)
 }

@@ -1,8 +1,6 @@
 import Domain
 package import Evaluation
-package import Kernels
 package import Models
-import Neural
 
 /// Test results of a model beside the baselines, on the same users and the same ranking.
 package struct EvaluationReport: Sendable {
@@ -33,22 +31,19 @@ package struct EvaluationReport: Sendable {
 ///   - others: name and scores (one for each token) for a judged user, such as a simulator's own
 ///     best ranking.
 package func evaluate(
-  _ model: SASRec, name: String = "sasrec", on split: LeaveOneOut, kernels: Kernels, threads: Int,
+  _ model: any Recommender, name: String = "sasrec", on split: LeaveOneOut, threads: Int,
   others: [(name: String, scores: (_ user: Int) -> [Float])] = []
 ) -> EvaluationReport {
   let pool = WorkerPool(count: threads)
   defer { pool.shutDown() }
-  let layout = TransformerLayout(model.configuration.shape)
+  let questions = split.questions(.test)
   var lines = [
-    EvaluationReport.Line(
-      name: name,
-      result: rankings(
-        split, .test, weights: model.weights, layout: layout, kernels: kernels, pool: pool))
+    EvaluationReport.Line(name: name, result: rankings(questions, by: model, pool: pool))
   ]
   func line(_ name: String, _ scores: (Int) -> [Float]) {
-    let ranks = split.users.map { user in
+    let ranks = zip(split.users, questions).map { user, question in
       scores(user).withUnsafeBufferPointer {
-        rank(of: split.target(of: user, .test), scores: $0, seen: split.history(of: user, .test))
+        rank(of: question.target, scores: $0, seen: question.history.items)
       }
     }
     lines.append(EvaluationReport.Line(name: name, result: RankingResult(ranks: ranks)))
