@@ -117,7 +117,7 @@ final class TrainingQueue: Sendable {
     let kernels = try chosenKernels()
     var models: [StoredModel] = []
     for policy in engine.configuration.models {
-      models.append(try train(policy, of: engine, on: state, kernels))
+      models.append(try train(policy, of: engine, on: state, after: models, kernels))
     }
     let stored = StoredGeneration(
       number: (engine.generation?.number ?? 0) + 1, through: state.through, trainedAt: .now(),
@@ -132,11 +132,13 @@ final class TrainingQueue: Sendable {
   }
 
   private func train(
-    _ policy: SASRecPolicy, of engine: ServedEngine, on state: StateSnapshot, _ kernels: Kernels
+    _ policy: PolicySettings, of engine: ServedEngine, on state: StateSnapshot,
+    after earlier: [StoredModel], _ kernels: Kernels
   ) throws -> StoredModel {
     let data = TrainingData(state, policy)
-    let training = ModelTraining(
+    var training = ModelTraining(
       policy: policy, threads: threads, niceness: Self.niceness, kernels: kernels)
+    training.parts = parts(of: policy, earlier, data.vocabulary)
     let circumstances = training.circumstances(data)
     let keeper = CheckpointKeeper(
       self, name: "\(engine.name)/\(policy.name)", policy: policy, circumstances: circumstances)
@@ -171,6 +173,15 @@ final class TrainingQueue: Sendable {
     return StoredModel(
       policy: policy, model: outcome.model, vocabulary: data.vocabulary,
       evaluation: outcome.evaluation.json, circumstances: circumstances)
+  }
+
+  /// The models that a policy may be made of: those with its vocabulary.
+  private func parts(
+    of policy: PolicySettings, _ earlier: [StoredModel], _ vocabulary: [ItemID]
+  ) -> [String: any Recommender] {
+    Dictionary(
+      uniqueKeysWithValues: earlier.filter { $0.vocabulary == vocabulary }
+        .map { ($0.policy.name, $0.model) })
   }
 
   // MARK: publication
@@ -283,7 +294,7 @@ final class TrainingQueue: Sendable {
       let file = try Safetensors(parsing: try artifacts.read(weights), path: weights)
       models.append(
         StoredModel(
-          policy: policy, model: try SASRec(file, path: weights, kernels: kernels),
+          policy: policy, model: try RecommenderFiles.restore(file, path: weights, kernels: kernels),
           vocabulary: vocabulary.compactMap { $0.string.map { ItemID($0) } },
           evaluation: document["evaluation"] ?? .null,
           circumstances: TrainingCircumstances(document)

@@ -1,5 +1,5 @@
 import Domain
-import Evaluation
+package import Evaluation
 package import Models
 import Neural
 
@@ -26,6 +26,12 @@ package enum BlendTraining: Policy {
         "How scores are made comparable: by the logarithm of ranks, reciprocal ranks or standard "
           + "scores; by default what is best on the validation events."),
     ])
+
+  package static func problem(_ settings: PolicySettings) -> SettingsProblem? {
+    if case .weights(let weights) = settings["models"], !weights.isEmpty { return nil }
+    return SettingsProblem(
+      key: "models", "a blend needs models.", help: "Write `models: [item_knn, sasrec]`.")
+  }
 
   package static func train(
     _ data: TrainingSet, _ settings: PolicySettings, _ context: TrainingContext
@@ -55,13 +61,13 @@ package enum BlendTraining: Policy {
   /// The blend of some models, with what is not given found on questions.
   package static func blend(
     _ models: [(name: String, weight: Double?, model: any Recommender)], standing: Standing?,
-    on questions: [Question], pool: WorkerPool
+    on cases: [EvaluationCase], pool: WorkerPool
   ) -> Blend {
     let standings = standing.map { [$0] } ?? [.logRank, .standard]
     let candidates = standings.map { standing in
       var weights = models.map { $0.weight ?? 1 }
-      if models.contains(where: { $0.weight == nil }), !questions.isEmpty {
-        let fitted = fittedWeights(models.map(\.model), standing, on: questions, pool: pool)
+      if models.contains(where: { $0.weight == nil }), !cases.isEmpty {
+        let fitted = fittedWeights(models.map(\.model), standing, on: cases, pool: pool)
         for i in models.indices where models[i].weight == nil { weights[i] = fitted[i] }
       }
       return Blend(
@@ -69,8 +75,8 @@ package enum BlendTraining: Policy {
           Blend.Part(name: $0.name, model: $0.model, weight: Float($1))
         }, standing: standing)
     }
-    guard candidates.count > 1, !questions.isEmpty else { return candidates[0] }
-    let qualities = candidates.map { rankings(questions, by: $0, pool: pool).ndcg(at: 10) }
+    guard candidates.count > 1, !cases.isEmpty else { return candidates[0] }
+    let qualities = candidates.map { rankings(cases, by: $0, pool: pool).mean(.ndcg, at: 10) }
     var best = 0
     for i in qualities.indices where qualities[i] > qualities[best] { best = i }
     return candidates[best]
@@ -103,9 +109,9 @@ func rounded(_ value: Float) -> String {
 /// is concave, so Newton's method finds the one maximum; weights that would fall below 0 are left out
 /// and the rest found again. A weak prior (variance 1) keeps two models that are alike apart.
 private func fittedWeights(
-  _ models: [any Recommender], _ standing: Standing, on questions: [Question], pool: WorkerPool
+  _ models: [any Recommender], _ standing: Standing, on cases: [EvaluationCase], pool: WorkerPool
 ) -> [Double] {
-  let choices = gatherChoices(models, standing, questions, pool)
+  let choices = gatherChoices(models, standing, cases, pool)
   var active = Array(models.indices)
   while true {
     var weights = active.map { _ in 1.0 / Double(active.count) }
@@ -134,19 +140,19 @@ private struct Choice: Sendable {
 }
 
 private func gatherChoices(
-  _ models: [any Recommender], _ standing: Standing, _ questions: [Question], _ pool: WorkerPool
+  _ models: [any Recommender], _ standing: Standing, _ cases: [EvaluationCase], _ pool: WorkerPool
 ) -> [Choice] {
   // A few thousand questions settle a handful of weights.
-  let stride = max(1, questions.count / 3000)
-  let asked = Swift.stride(from: 0, to: questions.count, by: stride).map { questions[$0] }
+  let stride = max(1, cases.count / 3000)
+  let asked = Swift.stride(from: 0, to: cases.count, by: stride).map { cases[$0] }
   let found = WorkerResults<[(Int, Choice)]>(count: pool.count)
   pool.run { worker in
     var own: [(Int, Choice)] = []
     let n = models[0].itemCount
     let scores = models.map { _ in Buffer(count: n) }
     for q in Swift.stride(from: worker, to: asked.count, by: pool.count) {
-      let history = asked[q].history
-      let seen = Set(history.items.map(\.index)).subtracting([asked[q].target.index])
+      let history = asked[q].question
+      let seen = Set(history.items.map(\.index)).subtracting(asked[q].targets.map(\.index))
       var items: Set<Int> = []
       for (model, buffer) in zip(models, scores) {
         model.score([history], into: buffer.pointer)
@@ -156,15 +162,12 @@ private func gatherChoices(
         standing.apply(to: row, history: history)
       }
       let sorted = items.sorted()
-      // Where no model has the right item among its best, no weight brings it there.
-      guard let target = sorted.firstIndex(of: asked[q].target.index) else { continue }
-      own.append(
-        (
-          q,
-          Choice(
-            values: sorted.flatMap { item in scores.map { $0.pointer[item] } },
-            models: models.count, target: target)
-        ))
+      let values = sorted.flatMap { item in scores.map { $0.pointer[item] } }
+      for right in asked[q].targets {
+        // Where no model has the right item among its best, no weight brings it there.
+        guard let target = sorted.firstIndex(of: right.index) else { continue }
+        own.append((q, Choice(values: values, models: models.count, target: target)))
+      }
     }
     found.set(own, worker)
   }

@@ -1,4 +1,5 @@
 import Domain
+import Evaluation
 package import Kernels
 package import Models
 package import Neural
@@ -79,10 +80,10 @@ package enum ELSATraining: Policy {
         if stops {
           let candidate = model()
           let result = rankings(data.validation, by: candidate, pool: pool)
-          record.validationNDCG = result.ndcg(at: 10)
-          record.validationRecall = result.recall(at: 10)
-          if result.ndcg(at: 10) > best?.ndcg ?? -1 {
-            best = (candidate, epoch, result.ndcg(at: 10))
+          record.validationNDCG = result.mean(.ndcg, at: 10)
+          record.validationRecall = result.mean(.recall, at: 10)
+          if result.mean(.ndcg, at: 10) > best?.ndcg ?? -1 {
+            best = (candidate, epoch, result.mean(.ndcg, at: 10))
           }
         }
         records.append(record)

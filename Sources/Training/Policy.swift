@@ -11,6 +11,9 @@ package import Models
 package protocol Policy: Sendable {
   static var description: PolicyDescription { get }
 
+  /// What is wrong with a combination of values that are each allowed; nil where nothing is.
+  static func problem(_ settings: PolicySettings) -> SettingsProblem?
+
   /// Trains one model. The same data, settings, threads and kernels give the same model, bit for bit.
   ///
   /// - Throws: `TrainingCancelled` where `context.progress` says false; a `Diagnostic` where the data
@@ -18,6 +21,23 @@ package protocol Policy: Sendable {
   static func train(
     _ data: TrainingSet, _ settings: PolicySettings, _ context: TrainingContext
   ) throws -> TrainedModel
+}
+
+extension Policy {
+  package static func problem(_ settings: PolicySettings) -> SettingsProblem? { nil }
+}
+
+/// A combination of values that a policy does not take.
+package struct SettingsProblem: Hashable, Sendable {
+  /// The hyper-parameter that stands for the combination.
+  package var key: String
+  package var message: String
+  package var help: String
+  package init(key: String, _ message: String, help: String) {
+    self.key = key
+    self.message = message
+    self.help = help
+  }
 }
 
 /// What a model learns from, and what it may look at to know when to stop.
@@ -28,19 +48,22 @@ package struct TrainingSet: Sendable {
   /// weights.
   package var histories: [History]
   /// Chooses epochs and anything else that has to be chosen. Never the test events.
-  package var validation: [Question]
+  package var validation: [EvaluationCase]
 
-  package init(itemCount: Int, histories: [History], validation: [Question]) {
+  package init(itemCount: Int, histories: [History], validation: [EvaluationCase]) {
     self.itemCount = itemCount
     self.histories = histories
     self.validation = validation
   }
 
   /// The training and validation events of a split.
-  package init(_ split: LeaveOneOut) {
+  package init(_ split: some EvaluationSplit) {
+    let training = split.trainingSet
     self.init(
-      itemCount: split.dataset.itemCount, histories: split.trainingHistories,
-      validation: split.questions(.validation))
+      itemCount: training.itemCount,
+      histories: training.sequences.indices.map { user in
+        History(training.sequences[user][...], times: training.times?[user][...])
+      }, validation: split.cases(.validation))
   }
 
   /// The items alone, one sequence for each user.

@@ -36,14 +36,17 @@ package func evaluate(
 ) -> EvaluationReport {
   let pool = WorkerPool(count: threads)
   defer { pool.shutDown() }
-  let questions = split.questions(.test)
+  let cases = split.cases(.test)
   var lines = [
-    EvaluationReport.Line(name: name, result: rankings(questions, by: model, pool: pool))
+    EvaluationReport.Line(
+      name: name,
+      result: RankingResult(
+        ranks: rankings(cases, by: model, pool: pool).ranks.map { Int($0[0]) }))
   ]
   func line(_ name: String, _ scores: (Int) -> [Float]) {
-    let ranks = zip(split.users, questions).map { user, question in
-      scores(user).withUnsafeBufferPointer {
-        rank(of: question.target, scores: $0, seen: question.history.items)
+    let ranks = cases.map { one in
+      scores(one.user).withUnsafeBufferPointer {
+        rank(of: one.targets[0], scores: $0, seen: one.history)
       }
     }
     lines.append(EvaluationReport.Line(name: name, result: RankingResult(ranks: ranks)))

@@ -1,5 +1,5 @@
 import Domain
-import Evaluation
+package import Evaluation
 package import Models
 
 /// The `retrieve-rank` policy: one model names candidates, another orders them; nothing is trained.
@@ -24,6 +24,15 @@ package enum RetrieveRankTraining: Policy {
         "What the retriever's standard scores weigh in the order of candidates; by default what is "
           + "better than 0 on the validation events by more than one standard error, else 0."),
     ])
+
+  package static func problem(_ settings: PolicySettings) -> SettingsProblem? {
+    for key in ["retriever", "ranker"] where settings.optionalText(key) == nil {
+      return SettingsProblem(
+        key: key, "two stages need a retriever and a ranker.",
+        help: "Write `retriever: item2vec` and `ranker: sasrec`.")
+    }
+    return nil
+  }
 
   package static func train(
     _ data: TrainingSet, _ settings: PolicySettings, _ context: TrainingContext
@@ -56,7 +65,7 @@ package enum RetrieveRankTraining: Policy {
   /// Finds what is not given on questions.
   package static func combination(
     retriever: any Recommender, ranker: any Recommender, candidates: Int?, isUnited: Bool,
-    weight: Double?, on questions: [Question], pool: WorkerPool
+    weight: Double?, on cases: [EvaluationCase], pool: WorkerPool
   ) -> RetrieveRank {
     func combined(_ candidates: Int, _ weight: Double) -> RetrieveRank {
       RetrieveRank(
@@ -65,10 +74,9 @@ package enum RetrieveRankTraining: Policy {
           candidates: candidates, isUnited: isUnited, retrieverWeight: Float(weight)))
     }
     func gains(_ model: any Recommender) -> [Double] {
-      let result = rankings(questions, by: model, pool: pool)
-      return result.ranks.map { RankingResult(ranks: [$0]).ndcg(at: 10) }
+      rankings(cases, by: model, pool: pool).values(.ndcg, at: 10)
     }
-    guard !questions.isEmpty else { return combined(candidates ?? 200, weight ?? 0) }
+    guard !cases.isEmpty else { return combined(candidates ?? 200, weight ?? 0) }
     var count = candidates ?? 100
     let alone = gains(ranker)
     if candidates == nil, !isUnited {

@@ -108,6 +108,15 @@ package enum SASRecTraining: Policy {
       "use_candidate_embeddings": "Leave it out: the model learns from item ids.",
     ])
 
+  package static func problem(_ settings: PolicySettings) -> SettingsProblem? {
+    let width = settings.integer("hidden_size")
+    let heads = settings.integer("n_heads")
+    guard width % heads != 0 else { return nil }
+    return SettingsProblem(
+      key: "n_heads", "`hidden_size` is \(width), which \(heads) heads do not divide.",
+      help: "Let `hidden_size` be a multiple of `n_heads`.")
+  }
+
   package static func train(
     _ data: TrainingSet, _ settings: PolicySettings, _ context: TrainingContext
   ) throws -> TrainedModel {

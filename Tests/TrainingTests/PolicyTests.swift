@@ -67,7 +67,7 @@ private func quick(
     let settings = try quick(policy, data, &context)
     let model = try policy.train(data, settings, context).model
     #expect(model.itemCount == data.itemCount)
-    let questions = data.validation.prefix(5).map(\.history) + [History([])]
+    let questions = data.validation.prefix(5).map(\.question) + [History([])]
     let scores = questions.map { model.scores(of: $0) }
     for scores in scores {
       #expect(scores.count == data.itemCount && scores.allSatisfy(\.isFinite))

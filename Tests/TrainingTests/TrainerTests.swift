@@ -45,7 +45,7 @@ import Training
     let trainer = Trainer(
       training: split.training, configuration: configuration(dataset), options: options,
       kernels: kernels)
-    return (try trainer.run(validating: split.questions(.validation)) { _ in true }, split)
+    return (try trainer.run(validating: split.cases(.validation)) { _ in true }, split)
   }
 
   @Test func `learns a certain succession, far above popularity`() throws {
@@ -148,13 +148,13 @@ import Training
     }
     var saved: [TrainingCheckpoint] = []
     let whole = try trainer().run(
-      validating: split.questions(.validation), saving: { saved.append($0) }
+      validating: split.cases(.validation), saving: { saved.append($0) }
     ) { _ in true }
     #expect(saved.map(\.epoch) == [1, 2, 3, 4, 5, 6])
     for checkpoint in [saved[0], saved[2], saved[5]] {
       let file = try Safetensors(parsing: checkpoint.bytes, path: "c")
       let read = try TrainingCheckpoint(file, path: "c")
-      let rest = try trainer().run(validating: split.questions(.validation), from: read) { _ in true
+      let rest = try trainer().run(validating: split.cases(.validation), from: read) { _ in true
       }
       #expect(rest.model.safetensors().bytes == whole.model.safetensors().bytes)
       #expect(rest.epochs.map(\.loss) == whole.epochs.map(\.loss))

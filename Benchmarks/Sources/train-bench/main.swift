@@ -160,7 +160,7 @@ if mode == "speed" {
       + "\"tokens_per_s\":\(Double(tokens) / total),\"peak_mb\":\(peakMegabytes())}")
 } else {
   var lastEpoch = 0
-  let result = try trainer.run(validating: split.questions(.validation)) { progress in
+  let result = try trainer.run(validating: split.cases(.validation)) { progress in
     if let ndcg = progress.validationNDCG, progress.epoch != lastEpoch {
       lastEpoch = progress.epoch
       FileHandle.standardError.write(
