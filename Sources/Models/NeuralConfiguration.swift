@@ -81,7 +81,8 @@ package struct NeuralConfiguration: Hashable, Sendable {
   /// What a weight file says beside its tensors.
   var metadata: [String: String] {
     [
-      "model": kind.rawValue, "version": "1", "items": String(itemCount), "width": String(width),
+      "model": NeuralModel.kind, "version": "1", "network": kind.rawValue,
+      "items": String(itemCount), "width": String(width),
       "heads": String(heads), "blocks": String(blocks),
       "inner_width": String(innerWidth ?? (kind == .gru4rec ? 2 : 4) * width),
       "max_seq_length": String(maximumLength), "activation": activation.rawValue,
@@ -95,7 +96,8 @@ package struct NeuralConfiguration: Hashable, Sendable {
     func fault(_ message: String) -> Diagnostic {
       Diagnostic(
         code: "invalid_weights",
-        "The weights do not make a model `\(file.metadata["model"] ?? "")`: \(message).", at: path,
+        "The weights do not make a model `\(file.metadata["network"] ?? "")`: \(message).",
+        at: path,
         help: "Restore the file from a copy, or train the model again.")
     }
     func value<Value: LosslessStringConvertible>(_ name: String) throws(Diagnostic) -> Value {
@@ -109,7 +111,7 @@ package struct NeuralConfiguration: Hashable, Sendable {
       guard (1...1_000_000_000).contains(size) else { throw fault("its \(name) is \(size)") }
       return size
     }
-    guard let kind = NeuralKind(rawValue: file.metadata["model"] ?? "") else {
+    guard let kind = NeuralKind(rawValue: file.metadata["network"] ?? "") else {
       throw fault("no network has that name")
     }
     self.init(kind, itemCount: try size("items"))

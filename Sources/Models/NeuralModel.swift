@@ -5,7 +5,9 @@ import Synchronization
 
 /// A trained network of any kind, ready to serve: a history becomes one vector, and an item's score is
 /// its inner product with the item's vector.
-package final class NeuralModel: Sendable {
+package final class NeuralModel: VectorRecommender {
+  package static let kind = "network"
+
   package let configuration: NeuralConfiguration
   package let network: any SequenceNetwork
   package let weights: PackedWeights
@@ -36,6 +38,33 @@ package final class NeuralModel: Sendable {
     return result
   }
 
+  package var itemCount: Int { configuration.itemCount }
+  package var width: Int { configuration.width }
+  package var maximumLength: Int { configuration.maximumLength }
+  package var usesTimes: Bool { network.usesTimes }
+
+  /// The vectors of histories, `[histories, d]`; zeros for an empty one, unless the network guesses
+  /// hidden items.
+  package func encode(_ histories: [History]) -> [Float] {
+    var vectors = [Float](repeating: 0, count: histories.count * width)
+    let known = histories.indices.filter {
+      !histories[$0].items.isEmpty || network.maskToken != nil
+    }
+    // Bounds the memory of activations.
+    let together = 32
+    for start in stride(from: 0, to: known.count, by: together) {
+      let places = known[start..<min(known.count, start + together)]
+      var batch = PackedBatch()
+      for i in places { network.append(histories[i], to: &batch) }
+      let found = encode(batch)
+      for (place, i) in places.enumerated() {
+        vectors.replaceSubrange(
+          i * width..<(i + 1) * width, with: found[place * width..<(place + 1) * width])
+      }
+    }
+    return vectors
+  }
+
   /// Lends the vectors that hidden states are compared with, `[N, d]`.
   package func withItemVectors<Result>(
     _ body: (UnsafeBufferPointer<Float>) -> Result
@@ -44,8 +73,6 @@ package final class NeuralModel: Sendable {
       UnsafeBufferPointer(
         start: weights.outputs, count: configuration.itemCount * configuration.width))
   }
-
-  package var itemVectors: [Float] { withItemVectors { Array($0) } }
 
   /// The same weights as a SASRec.
   ///
@@ -109,4 +136,25 @@ package final class NeuralModel: Sendable {
     }
     self.init(configuration, parameters: parameters, kernels: kernels)
   }
+}
+
+extension SequenceNetwork {
+  /// Adds a history to a batch, as this network encodes it. Where it makes use of times that the
+  /// history does not have, all events count as if they had been at the moment of the question.
+  package func append(_ history: History, to batch: inout PackedBatch) {
+    let items = history.items.suffix(maximumLength).map(\.rawValue)
+    guard usesTimes else {
+      return append(history: items, times: [], moment: 0, to: &batch)
+    }
+    let times =
+      history.times.map { $0.suffix(maximumLength).map(\.seconds) }
+      ?? items.map { _ in history.moment?.seconds ?? 0 }
+    append(
+      history: items, times: times, moment: history.moment?.seconds ?? times.last ?? 0, to: &batch)
+  }
+}
+
+extension Timestamp {
+  /// Whole seconds, as networks count time.
+  package var seconds: Int64 { microsecondsSinceEpoch / 1_000_000 }
 }

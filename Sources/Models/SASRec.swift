@@ -39,25 +39,24 @@ package struct SASRecConfiguration: Hashable, Sendable {
 ///
 /// - SeeAlso: Kang & McAuley, *Self-Attentive Sequential Recommendation*, ICDM 2018. The variant is
 ///   described at `TransformerPass`; the loss at `CatalogueSoftmax`.
-package final class SASRec: Sendable {
-  package let configuration: SASRecConfiguration
-  package let weights: PackedWeights
-  private let layout: TransformerLayout
-  private let kernels: Kernels
-  /// Passes that no query uses at the moment.
-  private let idle = Mutex<[Idle]>([])
+package final class SASRec: VectorRecommender {
+  package static let kind = "sasrec"
 
-  /// Unchecked: a pass is in the pool or with one query, never both.
-  private struct Idle: @unchecked Sendable { let pass: TransformerPass }
+  package let configuration: SASRecConfiguration
+  private let neural: NeuralModel
+  private let layout: ParameterLayout
+  package let kernels: Kernels
 
   /// - Parameter parameters: laid out by `TransformerLayout`; the model owns it from now on.
   package init(_ configuration: SASRecConfiguration, parameters: Buffer, kernels: Kernels) {
     self.configuration = configuration
     self.kernels = kernels
-    layout = TransformerLayout(configuration.shape)
-    weights = PackedWeights(
-      layout, parameters: parameters, kernels: kernels, includingItems: false)
+    neural = NeuralModel(
+      NeuralConfiguration(configuration), parameters: parameters, kernels: kernels)
+    layout = neural.weights.layout
   }
+
+  package var weights: PackedWeights { neural.weights }
 
   /// The vector of a history.
   ///
@@ -72,27 +71,29 @@ package final class SASRec: Sendable {
   }
 
   /// The vectors of several histories, `[sequences, d]`.
-  package func encode(_ batch: PackedBatch) -> [Float] {
-    let pass =
-      idle.withLock { $0.popLast() } ?? Idle(pass: TransformerPass(layout, kernels: kernels))
-    let hidden = pass.pass.encodeLast(batch, weights)
-    let result = Array(
-      UnsafeBufferPointer(start: hidden, count: batch.sequenceCount * configuration.width))
-    idle.withLock { $0.append(pass) }
-    return result
-  }
+  package func encode(_ batch: PackedBatch) -> [Float] { neural.encode(batch) }
 
-  /// The item table, `[N, d]`.
-  package var itemVectors: [Float] {
+  package var itemCount: Int { configuration.itemCount }
+  package var width: Int { configuration.width }
+  package var maximumLength: Int { configuration.maximumLength }
+
+  package func encode(_ histories: [History]) -> [Float] { neural.encode(histories) }
+
+  package func withItemVectors<Result>(
+    _ body: (UnsafeBufferPointer<Float>) -> Result
+  ) -> Result {
     let entry = layout.entries[0]
-    return Array(
+    return body(
       UnsafeBufferPointer(start: weights.parameters.pointer + entry.offset, count: entry.count))
   }
 
   // MARK: Weight files
 
   /// The weights as a safetensors file, with PyTorch's names and layouts.
-  package func safetensors(metadata: [String: String] = [:]) -> Safetensors {
+  package func safetensors() -> Safetensors { safetensors(metadata: [:]) }
+
+  /// The weights with further metadata.
+  package func safetensors(metadata: [String: String]) -> Safetensors {
     var file = Safetensors()
     for entry in layout.entries {
       let values = UnsafeBufferPointer(
@@ -101,11 +102,18 @@ package final class SASRec: Sendable {
         shape: entry.shape, values: .float32(Array(values)))
     }
     file.metadata = metadata
-    file.metadata["model"] = "sasrec"
+    file.metadata["model"] = Self.kind
+    file.metadata["version"] = "1"
     file.metadata["heads"] = String(configuration.heads)
     file.metadata["activation"] = configuration.activation.rawValue
     file.metadata["norm_epsilon"] = String(configuration.normEpsilon)
     return file
+  }
+
+  package convenience init(
+    restoring file: Safetensors, path: String, kernels: Kernels
+  ) throws(Diagnostic) {
+    try self.init(file, path: path, kernels: kernels)
   }
 
   /// Restores a model from its weight file.

@@ -29,7 +29,7 @@ extension SequenceNetwork {
   ///
   /// - Parameters:
   ///   - history: not empty, unless the network has a mask token.
-  ///   - times: as many as the history has events, or none.
+  ///   - times: as many as the history has events; none where the network makes no use of them.
   ///   - moment: when the question is asked.
   package func append(
     history: some RandomAccessCollection<Int32>, times: some RandomAccessCollection<Int64>,
@@ -39,7 +39,7 @@ extension SequenceNetwork {
       batch.append(
         history: Array(history.suffix(maximumLength - 1)) + [maskToken],
         maximumLength: maximumLength)
-    } else if usesTimes, !times.isEmpty {
+    } else if usesTimes {
       batch.append(
         history: history, maximumLength: maximumLength, times: times, moment: moment)
     } else {

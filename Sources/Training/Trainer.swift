@@ -130,6 +130,17 @@ package final class Trainer {
     }
   }
 
+  /// A trainer on the histories of a training set.
+  convenience init(
+    _ data: TrainingSet, configuration: NeuralConfiguration, options: TrainingOptions,
+    kernels: Kernels
+  ) {
+    self.init(
+      training: data.sequences,
+      times: configuration.usesTimes ? data.histories.map { Array($0.times ?? []) } : nil,
+      configuration: configuration, options: options, kernels: kernels)
+  }
+
   /// A trainer of a SASRec.
   package convenience init(
     training: [[ItemToken]], configuration: SASRecConfiguration, options: TrainingOptions,
@@ -324,10 +335,10 @@ package final class Trainer {
   }
 
   /// The ranks of the users' right items under the present weights, all items ranked.
-  package func judge(_ split: LeaveOneOut, _ stage: LeaveOneOut.Stage) -> RankingResult {
+  package func judge(_ cases: [EvaluationCase]) -> Judgement {
     exactWeights.update()
     return rankings(
-      split, stage, weights: exactWeights, network: network, kernels: kernels, pool: pool)
+      cases, weights: exactWeights, network: network, kernels: kernels, pool: pool)
   }
 
   /// Packs the weights again after the parameters were replaced.
@@ -346,14 +357,14 @@ package final class Trainer {
   /// Trains to the end or until validation stops getting better.
   ///
   /// - Parameters:
-  ///   - split: gives the validation events; nil trains for all epochs.
+  ///   - cases: judge the epochs; without any, training goes on for all epochs.
   ///   - checkpoint: goes on from a state that an earlier run handed out; the result is that of the
   ///     run without a stop.
   ///   - saving: gets the state after every epoch.
   ///   - progress: called after every step; false cancels.
   /// - Throws: `TrainingCancelled`.
   package func run(
-    validating split: LeaveOneOut?, from checkpoint: TrainingCheckpoint? = nil,
+    validating cases: [EvaluationCase], from checkpoint: TrainingCheckpoint? = nil,
     saving: ((TrainingCheckpoint) -> Void)? = nil, progress: (TrainingProgress) -> Bool
   ) throws(TrainingCancelled) -> TrainingResult {
     let clock = ContinuousClock()
@@ -408,15 +419,15 @@ package final class Trainer {
         seconds: epochSeconds)
       let outOfTime = options.secondsAtMost.map { seconds(clock.now - started) >= $0 } ?? false
       let isJudged = !(network is LACLNetwork) || epoch > options.alterations.augmenterEpochs
-      if let split, !split.users.isEmpty, isJudged,
+      if !cases.isEmpty, isJudged,
         epoch % options.validateEvery == 0 || epoch == options.epochs || outOfTime
       {
         let validationStarted = clock.now
-        let result = judge(split, .validation)
+        let result = judge(cases)
         state.secondsValidating += seconds(clock.now - validationStarted)
-        let ndcg = result.ndcg(at: 10)
+        let ndcg = result.mean(.ndcg, at: 10)
         record.validationNDCG = ndcg
-        record.validationRecall = result.recall(at: 10)
+        record.validationRecall = result.mean(.recall, at: 10)
         state.judge(epoch: epoch, ndcg: ndcg, weights: judged)
         report.validationNDCG = ndcg
         report.bestValidationNDCG = state.best?.ndcg

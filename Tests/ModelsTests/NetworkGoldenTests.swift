@@ -130,7 +130,7 @@ import Testing
     }
     for (name, value) in [
       ("heads", "3"), ("heads", "0"), ("blocks", "99999999999"), ("width", "x"),
-      ("temperature", "0"), ("model", "oracle"),
+      ("temperature", "0"), ("network", "oracle"),
     ] {
       var damaged = file
       damaged.metadata[name] = value

@@ -213,7 +213,7 @@ def main():
         for name, values in [("tokens", tokens), ("offsets", offsets), ("targets", targets), ("rows", rows),
                              ("times", all_times), ("next", all_nexts)]:
             out[f"batch.{name}"] = torch.tensor(values, dtype=torch.int32)
-        meta = {"model": kind, "version": "1", "items": N, "width": D, "heads": HEADS, "blocks": BLOCKS, "inner_width": INNER,
+        meta = {"model": "network", "version": "1", "network": kind, "items": N, "width": D, "heads": HEADS, "blocks": BLOCKS, "inner_width": INNER,
                 "max_seq_length": L, "activation": "gelu", "norm_epsilon": 1e-6 if kind == "hstu" else 1e-5,
                 "separate_output": str(kind == "gsasrec").lower(), "times": str(kind == "hstu").lower(),
                 "temperature": HSTU.temperature, "torch": torch.__version__}
