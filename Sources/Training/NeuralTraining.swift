@@ -1,11 +1,11 @@
-package import Domain
+import Domain
 import Kernels
 package import Models
 import Neural
 
 /// A policy that trains a network by the loop that SASRec has, with its hyper-parameters where they
 /// mean something.
-protocol NeuralPolicy: Policy {
+package protocol NeuralPolicy: Policy {
   static var kind: NeuralKind { get }
   /// Settles what is this policy's own.
   static func adjust(
@@ -14,7 +14,7 @@ protocol NeuralPolicy: Policy {
 }
 
 extension NeuralPolicy {
-  static func train(
+  package static func train(
     _ data: TrainingSet, _ settings: PolicySettings, _ context: TrainingContext
   ) throws -> TrainedModel {
     var configuration = NeuralConfiguration(
@@ -31,7 +31,7 @@ extension NeuralPolicy {
     return TrainedModel(result.neural, result, context.kernels)
   }
 
-  static func adjust(
+  package static func adjust(
     _ configuration: inout NeuralConfiguration, _ options: inout TrainingOptions,
     _ settings: PolicySettings, _ data: TrainingSet
   ) {}
@@ -65,7 +65,7 @@ extension TrainedModel {
 
 /// The `gsasrec` policy: SASRec with generalised binary cross-entropy.
 package enum GSASRecTraining: NeuralPolicy {
-  static let kind = NeuralKind.gsasrec
+  package static let kind = NeuralKind.gsasrec
 
   package static let description = PolicyDescription(
     name: "gsasrec",
@@ -96,7 +96,7 @@ package enum GSASRecTraining: NeuralPolicy {
         "eps": "the loss is computed without it",
       ]) { old, _ in old }, refused: SASRecTraining.description.refused)
 
-  static func adjust(
+  package static func adjust(
     _ configuration: inout NeuralConfiguration, _ options: inout TrainingOptions,
     _ settings: PolicySettings, _ data: TrainingSet
   ) {
@@ -106,7 +106,7 @@ package enum GSASRecTraining: NeuralPolicy {
 
 /// The `bert4rec` policy: a transformer that sees both ways and guesses hidden items.
 package enum BERT4RecTraining: NeuralPolicy {
-  static let kind = NeuralKind.bert4rec
+  package static let kind = NeuralKind.bert4rec
 
   package static let description = PolicyDescription(
     name: "bert4rec",
@@ -130,7 +130,7 @@ package enum BERT4RecTraining: NeuralPolicy {
     inert: SASRecTraining.description.inert.filter { $0.key != "mask_rate" },
     refused: SASRecTraining.description.refused)
 
-  static func adjust(
+  package static func adjust(
     _ configuration: inout NeuralConfiguration, _ options: inout TrainingOptions,
     _ settings: PolicySettings, _ data: TrainingSet
   ) {
@@ -139,24 +139,24 @@ package enum BERT4RecTraining: NeuralPolicy {
   }
 }
 
-/// The `esasrec` policy: gated blocks and drawn items.
+/// The `esasrec` policy: SASRec with gated blocks.
 package enum ESASRecTraining: NeuralPolicy {
-  static let kind = NeuralKind.esasrec
+  package static let kind = NeuralKind.esasrec
 
   package static let description = PolicyDescription(
     name: "esasrec",
-    summary: "SASRec with gated (LiGR) blocks and sampled softmax (Tikhonovich et al. 2025).",
+    summary: "SASRec with gated (LiGR) blocks (Tikhonovich et al. 2025).",
     gives: .vectors,
     parameters: parameters(defaults: [
-      "loss_type": .text("sampled_softmax"), "learning_rate": .number(0.002),
-      "initializer_range": .number(0.1), "weight_averaging": .number(0.998),
+      "learning_rate": .number(0.0015), "initializer_range": .number(0.05),
+      "weight_averaging": .number(0.998),
     ]),
     inert: SASRecTraining.description.inert, refused: SASRecTraining.description.refused)
 }
 
 /// The `hstu` policy: attention without a softmax, with biases of distance and time.
 package enum HSTUTraining: NeuralPolicy {
-  static let kind = NeuralKind.hstu
+  package static let kind = NeuralKind.hstu
 
   package static let description = PolicyDescription(
     name: "hstu",
@@ -181,7 +181,7 @@ package enum HSTUTraining: NeuralPolicy {
         "inner_size": "a layer has no feed-forward part", "hidden_act": "its activation is SiLU",
       ]) { old, _ in old }, refused: SASRecTraining.description.refused)
 
-  static func adjust(
+  package static func adjust(
     _ configuration: inout NeuralConfiguration, _ options: inout TrainingOptions,
     _ settings: PolicySettings, _ data: TrainingSet
   ) {
@@ -194,7 +194,7 @@ package enum HSTUTraining: NeuralPolicy {
 
 /// The `gru4rec` policy: recurrent units.
 package enum GRU4RecTraining: NeuralPolicy {
-  static let kind = NeuralKind.gru4rec
+  package static let kind = NeuralKind.gru4rec
 
   package static let description = PolicyDescription(
     name: "gru4rec",
@@ -211,7 +211,7 @@ package enum GRU4RecTraining: NeuralPolicy {
 
 /// The `laclrec` policy: SASRec that learns from altered histories too.
 package enum LACLRecTraining: NeuralPolicy {
-  static let kind = NeuralKind.laclrec
+  package static let kind = NeuralKind.laclrec
 
   package static let description = PolicyDescription(
     name: "laclrec",
@@ -245,7 +245,7 @@ package enum LACLRecTraining: NeuralPolicy {
             + "certainly by mistake; false does as it does."),
       ]), inert: SASRecTraining.description.inert, refused: SASRecTraining.description.refused)
 
-  static func adjust(
+  package static func adjust(
     _ configuration: inout NeuralConfiguration, _ options: inout TrainingOptions,
     _ settings: PolicySettings, _ data: TrainingSet
   ) {
