@@ -1,6 +1,6 @@
-package import Domain
-package import Models
-package import Training
+import Domain
+import Models
+import Training
 
 /// What `training.tuning` says of a search over hyper-parameters.
 package struct TuningSettings: Hashable, Sendable {
@@ -90,7 +90,9 @@ extension EngineConfiguration {
     }
     settings.eventValues = map.strings("event_values")
     for parameter in policy.parameters { read(parameter, &map, into: &settings, before) }
-    let inert = policy.inert.merging(commonInert.filter { policy.parameter($0.key) == nil }) { a, _ in a }
+    let inert = policy.inert.merging(commonInert.filter { policy.parameter($0.key) == nil }) {
+      a, _ in a
+    }
     for (key, reason) in inert.sorted(by: { $0.key < $1.key }) {
       if let node = map.take(key) {
         reader.warn(
@@ -193,7 +195,8 @@ extension EngineConfiguration {
             known($0, node, at: map.path(of: key), before, map.reader).map { .text($0) }
           }
         }
-      case .models: map.take(key).flatMap { readParts($0, at: map.path(of: key), before, map.reader) }
+      case .models:
+        map.take(key).flatMap { readParts($0, at: map.path(of: key), before, map.reader) }
       }
     return value.map { .value($0) } ?? .nothing
   }

@@ -28,7 +28,12 @@ package struct TrainingData: Sendable {
 
   /// Takes the positive events out of a state; tokens are numbered in the catalog's order.
   package init(_ state: StateSnapshot, _ policy: PolicySettings) {
-    let kinds = policy.eventValues.map { names in names.compactMap { state.eventCode($0) } }
+    self.init(state, eventValues: policy.eventValues)
+  }
+
+  /// Takes the positive events of some kinds, or of all, out of a state.
+  package init(_ state: StateSnapshot, eventValues: [String]?) {
+    let kinds = eventValues.map { names in names.compactMap { state.eventCode($0) } }
     var users: [UserID] = []
     var rowsOfUsers: [[CatalogRow]] = []
     var times: [[Timestamp]] = []
@@ -75,6 +80,10 @@ package struct ModelTraining {
   package let kernels: Kernels
   /// Trained models that this one may be made of, by name.
   package var parts: [String: any Recommender] = [:]
+  /// How hyper-parameters are searched that have a range in place of a value.
+  package var tuning = TuningSettings()
+  /// Where a search keeps its trials.
+  package var trials: (any TrialStore)?
 
   package init(policy: PolicySettings, threads: Int, niceness: Int32, kernels: Kernels) {
     self.policy = policy
@@ -119,6 +128,19 @@ package struct ModelTraining {
     saving: ((TrainingCheckpoint) -> Void)? = nil,
     progress: @escaping (EngineProgress) -> Bool
   ) throws -> Outcome {
+    let trained = try train(
+      data, estimated: estimated, from: checkpoint, saving: saving, progress: progress)
+    return Outcome(
+      trained: trained, evaluation: judge(trained.model, on: data, data.split, others: others))
+  }
+
+  /// Trains without judging.
+  package func train(
+    _ data: TrainingData, estimated: ((TrainingEstimate) -> Void)? = nil,
+    from checkpoint: TrainingCheckpoint? = nil,
+    saving: ((TrainingCheckpoint) -> Void)? = nil,
+    progress: @escaping (EngineProgress) -> Bool
+  ) throws -> TrainedModel {
     let split = data.split
     guard data.vocabulary.count > 1, split.training.contains(where: { $0.count >= 2 }) else {
       throw Diagnostic(
@@ -132,11 +154,14 @@ package struct ModelTraining {
       throw Diagnostic(
         .internalError, code: "unknown_policy", "There is no policy `\(policy.policy.name)`.")
     }
-    let trained = try kind.train(
-      TrainingSet(split), policy,
-      context(estimated, checkpoint, saving, progress: progress))
-    return Outcome(
-      trained: trained, evaluation: judge(trained.model, on: data, split, others: others))
+    let context = context(estimated, checkpoint, saving, progress: progress)
+    guard policy.searches.isEmpty else {
+      let tuner = Tuner(
+        policy, jobs: tuning.jobs, parallelJobs: tuning.parallelJobs,
+        secondsAtMost: tuning.minutes.map { $0 * 60 }, store: trials)
+      return try tuner.train(TrainingSet(split), context)
+    }
+    return try kind.train(TrainingSet(split), policy, context)
   }
 
   private func context(

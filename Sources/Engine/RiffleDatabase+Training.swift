@@ -52,7 +52,8 @@ extension RiffleDatabase {
       var training = ModelTraining(
         policy: policy, threads: was.threads, niceness: 0, kernels: kernels)
       training.parts = trained.filter { $0.value.vocabulary == data.vocabulary }
-        .mapValues(\.model)
+        .mapValues { $0.model }
+      training.tuning = engine.configuration.tuning ?? TuningSettings()
       let now = training.circumstances(data)
       let clock = ContinuousClock()
       let started = clock.now

@@ -23,7 +23,8 @@ struct StoredModel {
     [
       "format": 1, "name": .string(policy.name), "policy_type": .string(policy.policy.name),
       "weights": .string(weights), "trained_through": .int(through.rawValue),
-      "seed": policy.seed.map { .int(Int64($0)) } ?? .null, "threads": .int(Int64(circumstances.threads)),
+      "seed": policy.seed.map { .int(Int64($0)) } ?? .null,
+      "threads": .int(Int64(circumstances.threads)),
       "kernels": .string(circumstances.kernels),
       "data_fingerprint": .string(circumstances.fingerprint), "evaluation": evaluation,
       "vocabulary": .array(vocabulary.map { .string($0.rawValue) }),

@@ -182,6 +182,8 @@ final class TrainingQueue: Sendable {
     var training = ModelTraining(
       policy: policy, threads: threads, niceness: Self.niceness, kernels: kernels)
     training.parts = parts(of: policy, earlier, data.vocabulary)
+    training.tuning = engine.configuration.tuning ?? TuningSettings()
+    training.trials = TrialFolder(path: "\(log.directory.path)/trials")
     let circumstances = training.circumstances(data)
     let keeper = CheckpointKeeper(
       self, name: "\(engine.name)/\(policy.name)", policy: policy, circumstances: circumstances)
@@ -211,6 +213,9 @@ final class TrainingQueue: Sendable {
     }
     keeper.remove()
     engine.updateStatus { status in
+      for note in outcome.trained.notes {
+        status.note(note, component: policy.name, at: .now())
+      }
       status.note(outcome.summary, component: policy.name, at: .now())
     }
     return StoredModel(
@@ -341,7 +346,8 @@ final class TrainingQueue: Sendable {
       let file = try Safetensors(parsing: try artifacts.read(weights), path: weights)
       models.append(
         StoredModel(
-          policy: policy, model: try RecommenderFiles.restore(file, path: weights, kernels: kernels),
+          policy: policy,
+          model: try RecommenderFiles.restore(file, path: weights, kernels: kernels),
           vocabulary: vocabulary.compactMap { $0.string.map { ItemID($0) } },
           evaluation: document["evaluation"] ?? .null,
           circumstances: TrainingCircumstances(document)

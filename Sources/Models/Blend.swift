@@ -30,6 +30,7 @@ package final class Blend: Recommender {
     self.standing = standing
   }
 
+  package var answersWithoutHistory: Bool { parts.contains { $0.model.answersWithoutHistory } }
   package var maximumLength: Int { parts.map(\.model.maximumLength).max() ?? 1 }
   package var usesTimes: Bool { parts.contains { $0.model.usesTimes } }
 

@@ -66,6 +66,7 @@ package final class NGram: Recommender {
     }
   }
 
+  package var answersWithoutHistory: Bool { true }
   package var maximumLength: Int { max(1, orders.count) }
 
   private static func hash(_ context: some Sequence<Int32>) -> UInt64 {

@@ -1,3 +1,5 @@
+package import Domain
+
 /// A kind of model as data: what YAML may say of it, what the reference page says, and what tuning
 /// may search.
 package struct PolicyDescription: Hashable, Sendable {
@@ -119,6 +121,49 @@ package struct Hyperparameter: Hashable, Sendable {
   }
 }
 
+extension Hyperparameter.Value {
+  package var json: JSON {
+    switch self {
+    case .integer(let value): .int(Int64(value))
+    case .number(let value): .double(value)
+    case .flag(let value): .bool(value)
+    case .text(let value): .string(value)
+    case .weights(let weights):
+      if weights.contains(where: { $0.weight == nil }) {
+        .array(weights.map { .string($0.model) })
+      } else {
+        .object(weights.map { JSON.Member($0.model, .double($0.weight ?? 0)) })
+      }
+    }
+  }
+}
+
+extension Hyperparameter.Search {
+  package var json: JSON {
+    switch self {
+    case .integers(let range, let logarithmic):
+      [
+        "type": "tunable_int", "min": .int(Int64(range.lowerBound)),
+        "max": .int(Int64(range.upperBound)), "scale": logarithmic ? "log" : "linear",
+      ]
+    case .numbers(let range, let logarithmic):
+      [
+        "type": "tunable_float", "min": .double(range.lowerBound),
+        "max": .double(range.upperBound), "scale": logarithmic ? "log" : "linear",
+      ]
+    case .options(let options):
+      switch options.first {
+      case .flag: ["type": "tunable_bool"]
+      case .integer:
+        ["type": "tunable_int_categorical", "options": .array(options.map(\.json))]
+      case .number:
+        ["type": "tunable_float_categorical", "options": .array(options.map(\.json))]
+      default: ["type": "tunable_string", "options": .array(options.map(\.json))]
+      }
+    }
+  }
+}
+
 /// One model as it is declared: a policy with values for some of its hyper-parameters.
 package struct PolicySettings: Hashable, Sendable {
   package var policy: PolicyDescription
@@ -204,6 +249,24 @@ package struct PolicySettings: Hashable, Sendable {
       default: []
       }
     }
+  }
+
+  /// The settings as a model in engine YAML, which reads them back.
+  package var json: JSON {
+    var members = [
+      JSON.Member("policy_type", .string(policy.name)), JSON.Member("name", .string(name)),
+    ]
+    if let eventValues {
+      members.append(JSON.Member("event_values", .array(eventValues.map { .string($0) })))
+    }
+    for parameter in policy.parameters {
+      if let search = searches[parameter.name] {
+        members.append(JSON.Member(parameter.name, search.json))
+      } else if let value = values[parameter.name] {
+        members.append(JSON.Member(parameter.name, value.json))
+      }
+    }
+    return .object(members)
   }
 
   /// The settings in one line, the same for equal settings: a key for caches and checkpoints.

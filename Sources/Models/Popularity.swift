@@ -64,6 +64,7 @@ package final class Popularity: Recommender {
     self.counts = counts
   }
 
+  package var answersWithoutHistory: Bool { true }
   package var maximumLength: Int { 1 }
   package var usesTimes: Bool { window != nil }
 

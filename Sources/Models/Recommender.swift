@@ -17,6 +17,9 @@ package protocol Recommender: Sendable {
   /// Whether the model makes use of `History.times` and `History.moment`.
   var usesTimes: Bool { get }
 
+  /// Whether scores without a history mean something, such as popularity.
+  var answersWithoutHistory: Bool { get }
+
   /// Scores every item for each history. Higher is better; scores of one history compare, those of
   /// two need not.
   ///
@@ -36,6 +39,7 @@ package protocol Recommender: Sendable {
 extension Recommender {
   package var maximumLength: Int { .max }
   package var usesTimes: Bool { false }
+  package var answersWithoutHistory: Bool { false }
 
   /// The score of every item, `[N]`.
   package func scores(of history: History) -> [Float] {

@@ -38,6 +38,7 @@ package final class RetrieveRank: Recommender {
     itemCount = ranker.itemCount
   }
 
+  package var answersWithoutHistory: Bool { ranker.answersWithoutHistory }
   package var maximumLength: Int { max(retriever.maximumLength, ranker.maximumLength) }
   package var usesTimes: Bool { retriever.usesTimes || ranker.usesTimes }
 

@@ -136,6 +136,12 @@ package struct TrainedModel: Sendable {
   package var secondsTraining: Double
   /// One sentence: what was done, with figures.
   package var summary: String
+  /// Further lines for people, such as a table of what was tried.
+  package var notes: [String] = []
+  /// The settings that a search chose.
+  package var chosen: PolicySettings?
+  /// The trainings of a search, in their order.
+  package var trials: [TrialRecord] = []
 
   package init(
     _ model: any Recommender, epochs: [EpochRecord] = [], bestEpoch: Int? = nil,
@@ -157,6 +163,7 @@ package enum Policies {
     NGramTraining.self, PopularTraining.self,
     RisingPopularTraining.self, ALSTraining.self, EASETraining.self, ELSATraining.self,
     Item2VecTraining.self, BlendTraining.self, RetrieveRankTraining.self,
+    AutoTraining.self,
   ]
 
   package static var names: [String] { all.map { $0.description.name } }

@@ -1,5 +1,6 @@
 import Domain
 import Evaluation
+import Foundation
 import Kernels
 import Models
 import Neural
@@ -139,5 +140,16 @@ private func quick(
         Policies.names.contains(found.nearest) || found.nearest == "auto"
           || found.nearest == "gsasrec", "\(name)")
     }
+  }
+}
+
+@Suite struct `The reference page of policies` {
+  @Test func `is what riffle policies --markdown prints`() throws {
+    let page = URL(filePath: #filePath).deletingLastPathComponent()
+      .appending(path: "../../Documentation/policies.md").standardizedFileURL
+    let text = try String(contentsOf: page, encoding: .utf8)
+    #expect(
+      text.split(separator: "\n") == PolicyReference.markdown.split(separator: "\n"),
+      "riffle policies --markdown > Documentation/policies.md")
   }
 }

@@ -51,7 +51,6 @@ import Training
   @Test func `learns a certain succession, far above popularity`() throws {
     let dataset = Self.ring(items: 30, users: 300, seed: 1)
     let (result, split) = try Self.train(dataset, Self.options(threads: 2, epochs: 25))
-    let kernels = try #require(Kernels(environment: [:]))
     let report = evaluate(result.model, on: split, threads: 2)
     #expect(report.lines.map(\.name) == ["sasrec", "popularity", "last-item transition"])
     #expect(report.lines[0].result.recall(at: 1) > 0.9)
@@ -180,7 +179,6 @@ import Training
     options.loss = loss
     options.patience = 40
     let (result, split) = try Self.train(dataset, options)
-    let kernels = try #require(Kernels(environment: [:]))
     let report = evaluate(result.model, on: split, threads: 2)
     #expect(report.lines[0].result.recall(at: 3) > 0.9)
   }
