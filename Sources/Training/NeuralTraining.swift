@@ -74,7 +74,7 @@ package enum GSASRecTraining: NeuralPolicy {
     parameters: parameters(
       defaults: [
         "loss_type": .text("gBCE"), "negative_samples_count": .integer(256),
-        "negative_sharing": .text("sequence"), "learning_rate": .number(0.002),
+        "negative_sharing": .text("sequence"), "learning_rate": .number(0.004),
         "initializer_range": .number(0.1), "weight_averaging": .number(0.998),
       ],
       aliases: [
@@ -164,9 +164,8 @@ package enum HSTUTraining: NeuralPolicy {
     gives: .vectors,
     parameters: parameters(
       defaults: [
-        "loss_type": .text("sampled_softmax"), "negative_samples_count": .integer(256),
-        "learning_rate": .number(0.002), "initializer_range": .number(0.1),
-        "weight_averaging": .number(0.998), "layer_norm_eps": .number(1e-6),
+        "initializer_range": .number(0.05), "weight_averaging": .number(0.995),
+        "layer_norm_eps": .number(1e-6),
       ],
       adding: [
         Hyperparameter(
