@@ -204,7 +204,7 @@ final class TrainingQueue: Sendable {
             status.note(estimate.text, component: policy.name, at: .now())
           }
         }, from: checkpoint, saving: keeper.save
-      ) { progress in
+      ) { [self] progress in
         engine.updateStatus { $0.progress = progress }
         return !isStopped && !engine.isRetired
       }

@@ -1,6 +1,6 @@
 package import Domain
 import Foundation
-package import Training
+import Training
 
 /// A search's trials as files: figures as JSON, weights as safetensors, both by the hash of what the
 /// trial depends on.

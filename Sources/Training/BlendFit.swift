@@ -112,11 +112,22 @@ struct BlendFit: Sendable {
   func weights(of models: [Int]? = nil) -> [Double] {
     var active = models ?? Array(0..<modelCount)
     while true {
-      var weights = active.map { _ in 1.0 / Double(max(1, active.count)) }
-      for _ in 0..<30 {
+      var weights = active.map { _ in 0.1 }
+      var value = logLikelihood(active, weights)
+      for _ in 0..<40 {
         let step = newtonStep(active, weights)
-        for i in weights.indices { weights[i] += max(-2, min(2, step[i])) }
-        if step.allSatisfy({ abs($0) < 1e-4 }) { break }
+        // Scores with spikes make the likelihood flat far from its top: no step may lead downwards.
+        var length = 1.0
+        var next = weights
+        var nextValue = -Double.infinity
+        while length > 1e-4 {
+          next = zip(weights, step).map { $0 + length * $1 }
+          nextValue = logLikelihood(active, next)
+          if nextValue > value { break }
+          length /= 2
+        }
+        guard nextValue > value + 1e-6 else { break }
+        (weights, value) = (next, nextValue)
       }
       let kept = zip(active, weights).filter { $0.1 > 0.01 }
       if kept.count == active.count || kept.isEmpty {
@@ -127,6 +138,23 @@ struct BlendFit: Sendable {
       }
       active = kept.map(\.0)
     }
+  }
+
+  /// The penalised log-likelihood.
+  private func logLikelihood(_ active: [Int], _ weights: [Double]) -> Double {
+    var sum = weights.reduce(0) { $0 - $1 * $1 / 2 }
+    for choice in choices {
+      guard let target = choice.target else { continue }
+      var utilities = [Double](repeating: 0, count: choice.values.count / modelCount)
+      for c in utilities.indices {
+        for i in active.indices {
+          utilities[c] += weights[i] * Double(choice.values[c * modelCount + active[i]])
+        }
+      }
+      let most = utilities.max() ?? 0
+      sum += utilities[target] - most - log(utilities.reduce(0) { $0 + exp($1 - most) })
+    }
+    return sum.isNaN ? -.infinity : sum
   }
 
   /// Newton's step for the penalised log-likelihood.

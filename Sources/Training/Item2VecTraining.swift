@@ -27,7 +27,7 @@ package enum Item2VecTraining: Policy {
         default: .integer(64), search: .options([32, 64, 128].map { .integer($0) }),
         "The width of vectors."),
       Hyperparameter(
-        "window_size", aliases: ["window"], .integer(1...1000), default: .integer(5),
+        "window_size", aliases: ["window"], .integer(1...1000), default: .integer(3),
         search: .options([2, 3, 5, 10].map { .integer($0) }),
         "How many events before and after an event are its company."),
       Hyperparameter(
@@ -42,7 +42,7 @@ package enum Item2VecTraining: Policy {
         search: .options([5, 10, 20].map { .integer($0) }),
         "Items drawn against each right one."),
       Hyperparameter(
-        "ns_exponent", .number(-2...2), default: .number(0.5),
+        "ns_exponent", .number(-2...2), default: .number(0),
         search: .options([-0.5, 0, 0.5, 0.75].map { .number($0) }),
         "Items are drawn in proportion to their count raised to this."),
       Hyperparameter(
@@ -67,7 +67,7 @@ package enum Item2VecTraining: Policy {
       Hyperparameter(
         "seed", aliases: ["sample_seed"], .integer(0...Int(Int32.max)), default: .integer(42),
         "The seed of everything random."),
-    ] + recencyParameters(last: 10, decay: 0.7),
+    ] + recencyParameters(last: 3, decay: 0.4),
     inert: ["workers": "training uses this machine's cores"])
 
   package static func train(

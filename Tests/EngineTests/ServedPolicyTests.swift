@@ -2,6 +2,7 @@ import Domain
 import Engine
 import Foundation
 import Logging
+import Models
 import QueryEngine
 import Testing
 import Training
