@@ -7,21 +7,19 @@ package import Domain
 /// entries, and only one of them may add.
 package final class StateFold {
   package let mapping: EntityMapping
+  private let filters: [FilterMapping]
   private var state: StateSnapshot
-  /// The log position of the item row that describes each catalog row; 0 where none does.
-  private var describedBy: [Int64] = []
-  /// Earlier rows of items that a later row describes, kept only where the later one may go without
-  /// them (see `EntityMapping.mayUncoverOlderItems`).
-  private var olderDescriptions: [CatalogRow: [LoggedRow]] = [:]
-  /// Where each column of the catalog stands in a row of the item table, after `item_id`.
-  private let catalogPlaces: [Int]
+  private var items: Descriptions
+  private var users: Descriptions
 
-  package init(_ mapping: EntityMapping) {
+  package init(_ mapping: EntityMapping, filters: [FilterMapping] = []) {
     self.mapping = mapping
-    state = StateSnapshot(mapping)
-    catalogPlaces = mapping.catalogColumns.dropFirst().compactMap {
-      mapping.itemTable?.index(of: $0.name)
-    }
+    self.filters = filters
+    state = StateSnapshot(mapping, filterCount: filters.count)
+    items = Descriptions(
+      mapping.catalogColumns, of: mapping.itemTable, mayUncover: mapping.mayUncoverOlderItems)
+    users = Descriptions(
+      mapping.userColumns, of: mapping.userTable, mayUncover: mapping.mayUncoverOlderUsers)
   }
 
   /// The state as of now. Takes microseconds: the structures are shared until either side changes.
@@ -52,8 +50,76 @@ package final class StateFold {
       for row in batch.replaced { undoItem(row) }
       for row in batch.inserted { addItem(row) }
       changed = !batch.replaced.isEmpty || !batch.inserted.isEmpty
+    } else if batch.table == mapping.userTable?.name {
+      for row in batch.replaced { undoUser(row) }
+      for row in batch.inserted { addUser(row) }
+      state.userVersion += 1
+    }
+    for (place, filter) in filters.enumerated() where filter.table == batch.table {
+      changed = fold(batch, into: place, filter) || changed
     }
     return changed
+  }
+
+  // MARK: Filters
+
+  /// - Returns: whether the catalog grew: a filter may name an item before any other table does.
+  private func fold(_ batch: CommittedBatch, into place: Int, _ filter: FilterMapping) -> Bool {
+    let itemsBefore = state.itemCount
+    for logged in filter.counted(batch.replaced) {
+      guard let (user, item) = pair(of: logged, filter) else { continue }
+      guard let row = state.row(of: ItemID(item)) else {
+        preconditionFailure("a row was replaced that the filter never held")
+      }
+      state.filters[place].remove(row, user: user.map { self.user($0) })
+    }
+    for logged in filter.counted(batch.inserted) {
+      guard let (user, item) = pair(of: logged, filter) else { continue }
+      state.filters[place].add(row(of: item), user: user.map { self.user($0) })
+    }
+    return state.itemCount > itemsBefore
+  }
+
+  /// The ids of a filter's row; nil where one is missing, which forbids nothing.
+  private func pair(
+    of logged: LoggedRow, _ filter: FilterMapping
+  ) -> (user: String?, item: String)? {
+    guard let item = StateFold.text(logged.values[filter.itemPlace]) else { return nil }
+    guard let place = filter.userPlace else { return (nil, item) }
+    return StateFold.text(logged.values[place]).map { ($0, item) }
+  }
+
+  // MARK: Users
+
+  /// The code of a user, who is added where new.
+  private func user(_ name: String) -> Int32 {
+    if let known = state.userCode(UserID(name)) { return known }
+    let code = state.userTable.appendEmptyRow()
+    state.userTable.set(.string(name), row: code, column: 0)
+    state.listedUsers.grow(to: code + 1)
+    state.users.append(UserState())
+    state.historyChanges.append(0)
+    state.userVersion += 1
+    users.append()
+    return Int32(code)
+  }
+
+  private func addUser(_ logged: LoggedRow) {
+    guard let place = mapping.userTableIDPlace, let name = StateFold.text(logged.values[place])
+    else {
+      state.skippedRowCount += 1
+      return
+    }
+    users.add(logged, to: Int(user(name)), &state.userTable, &state.listedUsers)
+  }
+
+  private func undoUser(_ logged: LoggedRow) {
+    guard let place = mapping.userTableIDPlace, let name = StateFold.text(logged.values[place])
+    else {
+      state.skippedRowCount -= 1
+      return
+    }
+    users.undo(logged, of: Int(user(name)), &state.userTable, &state.listedUsers)
   }
 
   // MARK: Interactions
@@ -65,9 +131,9 @@ package final class StateFold {
     }
     let itemsBefore = state.itemCount
     let row = self.row(of: item)
-    let code = Int(state.userNames.intern(user))
-    if code == state.users.count { state.users.append(UserState()) }
+    let code = Int(self.user(user))
     state.users[code].insert(interaction(of: logged, row))
+    historyChanged(code)
     state.interactionCounts[row.index] += 1
     state.interactionCount += 1
     if mapping.itemTable == nil, !state.listed[row.index] {
@@ -82,10 +148,11 @@ package final class StateFold {
       state.skippedRowCount -= 1
       return false
     }
-    guard let code = state.userNames.code(of: user),
+    guard let code = state.userCode(UserID(user)),
       let row = state.row(of: ItemID(item)),
       state.users[Int(code)].remove(interaction(of: logged, row))
     else { preconditionFailure("a row was replaced that the state never held") }
+    historyChanged(Int(code))
     state.interactionCounts[row.index] -= 1
     state.interactionCount -= 1
     if mapping.itemTable == nil, state.interactionCounts[row.index] == 0 {
@@ -93,6 +160,15 @@ package final class StateFold {
       return true
     }
     return false
+  }
+
+  private func historyChanged(_ code: Int) {
+    state.historyChanges[code] &+= 1
+    let isListed = !state.users[code].history.isEmpty
+    if mapping.userTable == nil, state.listedUsers[code] != isListed {
+      state.listedUsers[code] = isListed
+      state.userVersion += 1
+    }
   }
 
   private func ids(of logged: LoggedRow) -> (user: String, item: String)? {
@@ -128,7 +204,7 @@ package final class StateFold {
     state.catalog.set(.string(item), row: row, column: 0)
     state.listed.grow(to: row + 1)
     state.interactionCounts.append(0)
-    describedBy.append(0)
+    items.append()
     return CatalogRow(row)
   }
 
@@ -139,9 +215,7 @@ package final class StateFold {
       state.skippedRowCount += 1
       return
     }
-    let row = row(of: item)
-    describe(row, by: logged)
-    if mapping.mayUncoverOlderItems { olderDescriptions[row, default: []].append(logged) }
+    items.add(logged, to: row(of: item).index, &state.catalog, &state.listed)
   }
 
   private func undoItem(_ logged: LoggedRow) {
@@ -151,29 +225,7 @@ package final class StateFold {
       state.skippedRowCount -= 1
       return
     }
-    guard let row = state.row(of: ItemID(item)) else {
-      preconditionFailure("a row was replaced that the state never held")
-    }
-    olderDescriptions[row]?.removeAll { $0.position == logged.position }
-    guard describedBy[row.index] == logged.position.rawValue else { return }
-    if let older = olderDescriptions[row]?.last {
-      describe(row, by: older)
-    } else {
-      olderDescriptions[row] = nil
-      for column in 1..<(catalogPlaces.count + 1) {
-        state.catalog.set(.null, row: row.index, column: column)
-      }
-      state.listed[row.index] = false
-      describedBy[row.index] = 0
-    }
-  }
-
-  private func describe(_ row: CatalogRow, by logged: LoggedRow) {
-    for (i, place) in catalogPlaces.enumerated() {
-      state.catalog.set(logged.values[place], row: row.index, column: i + 1)
-    }
-    state.listed[row.index] = true
-    describedBy[row.index] = logged.position.rawValue
+    items.undo(logged, of: row(of: item).index, &state.catalog, &state.listed)
   }
 
   /// An id or an event's kind as text; nil for null.
@@ -185,5 +237,57 @@ package final class StateFold {
     case .bool(let flag): flag ? "true" : "false"
     default: nil
     }
+  }
+}
+
+/// Which row of a table describes each entity.
+private struct Descriptions {
+  /// The log position of the row that describes each entity; 0 where none does.
+  private var describedBy: [Int64] = []
+  /// Earlier rows of entities that a later row describes, kept only where the later one may go without
+  /// them (see `EntityMapping.mayUncoverOlderItems`).
+  private var older: [Int: [LoggedRow]] = [:]
+  /// Where each column but the id stands in a row of the table.
+  private let places: [Int]
+  private let mayUncover: Bool
+
+  init(_ columns: [ColumnDefinition], of table: TableSchema?, mayUncover: Bool) {
+    places = columns.dropFirst().compactMap { table?.index(of: $0.name) }
+    self.mayUncover = mayUncover
+  }
+
+  /// Makes room for one more entity, which nothing describes.
+  mutating func append() { describedBy.append(0) }
+
+  mutating func add(
+    _ logged: LoggedRow, to entity: Int, _ table: inout ColumnTable, _ listed: inout Bitmap
+  ) {
+    describe(entity, by: logged, &table, &listed)
+    if mayUncover { older[entity, default: []].append(logged) }
+  }
+
+  mutating func undo(
+    _ logged: LoggedRow, of entity: Int, _ table: inout ColumnTable, _ listed: inout Bitmap
+  ) {
+    older[entity]?.removeAll { $0.position == logged.position }
+    guard describedBy[entity] == logged.position.rawValue else { return }
+    if let last = older[entity]?.last {
+      describe(entity, by: last, &table, &listed)
+      return
+    }
+    older[entity] = nil
+    for column in 1..<(places.count + 1) { table.set(.null, row: entity, column: column) }
+    listed[entity] = false
+    describedBy[entity] = 0
+  }
+
+  private mutating func describe(
+    _ entity: Int, by logged: LoggedRow, _ table: inout ColumnTable, _ listed: inout Bitmap
+  ) {
+    for (i, place) in places.enumerated() {
+      table.set(logged.values[place], row: entity, column: i + 1)
+    }
+    listed[entity] = true
+    describedBy[entity] = logged.position.rawValue
   }
 }
