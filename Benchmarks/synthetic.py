@@ -67,7 +67,7 @@ data:
   item_table: items
   filters:
     - name: watched
-      filter_table: {type: query, query: SELECT user_id, item_id FROM events}
+      filter_table: {type: query, query: "SELECT user_id, item_id FROM events"}
       filter_type: {type: personal, user_id_column: user_id, item_id_column: item_id}
 index:
   vector_search: {method: exact}

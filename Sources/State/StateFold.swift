@@ -17,9 +17,11 @@ package final class StateFold {
     self.filters = filters
     state = StateSnapshot(mapping, filterCount: filters.count)
     items = Descriptions(
-      mapping.catalogColumns, of: mapping.itemTable, mayUncover: mapping.mayUncoverOlderItems)
+      mapping.catalogColumns, of: mapping.itemTable, mayUncover: mapping.mayUncoverOlderItems,
+      areUsers: false)
     users = Descriptions(
-      mapping.userColumns, of: mapping.userTable, mayUncover: mapping.mayUncoverOlderUsers)
+      mapping.userColumns, of: mapping.userTable, mayUncover: mapping.mayUncoverOlderUsers,
+      areUsers: true)
   }
 
   /// The state as of now. Takes microseconds: the structures are shared until either side changes.
@@ -71,11 +73,13 @@ package final class StateFold {
       guard let row = state.row(of: ItemID(item)) else {
         preconditionFailure("a row was replaced that the filter never held")
       }
-      state.filters[place].remove(row, user: user.map { self.user($0) })
+      let code = user.map { self.user($0) }
+      state.filters[place].remove(row, user: code)
     }
     for logged in filter.counted(batch.inserted) {
       guard let (user, item) = pair(of: logged, filter) else { continue }
-      state.filters[place].add(row(of: item), user: user.map { self.user($0) })
+      let (row, code) = (row(of: item), user.map { self.user($0) })
+      state.filters[place].add(row, user: code)
     }
     return state.itemCount > itemsBefore
   }
@@ -110,7 +114,8 @@ package final class StateFold {
       state.skippedRowCount += 1
       return
     }
-    users.add(logged, to: Int(user(name)), &state.userTable, &state.listedUsers)
+    let code = Int(user(name))
+    users.add(logged, to: code, in: &state)
   }
 
   private func undoUser(_ logged: LoggedRow) {
@@ -119,7 +124,8 @@ package final class StateFold {
       state.skippedRowCount -= 1
       return
     }
-    users.undo(logged, of: Int(user(name)), &state.userTable, &state.listedUsers)
+    let code = Int(user(name))
+    users.undo(logged, of: code, in: &state)
   }
 
   // MARK: Interactions
@@ -215,7 +221,8 @@ package final class StateFold {
       state.skippedRowCount += 1
       return
     }
-    items.add(logged, to: row(of: item).index, &state.catalog, &state.listed)
+    let row = row(of: item).index
+    items.add(logged, to: row, in: &state)
   }
 
   private func undoItem(_ logged: LoggedRow) {
@@ -225,7 +232,8 @@ package final class StateFold {
       state.skippedRowCount -= 1
       return
     }
-    items.undo(logged, of: row(of: item).index, &state.catalog, &state.listed)
+    let row = row(of: item).index
+    items.undo(logged, of: row, in: &state)
   }
 
   /// An id or an event's kind as text; nil for null.
@@ -240,7 +248,7 @@ package final class StateFold {
   }
 }
 
-/// Which row of a table describes each entity.
+/// Which row of a table describes each item, or each user.
 private struct Descriptions {
   /// The log position of the row that describes each entity; 0 where none does.
   private var describedBy: [Int64] = []
@@ -250,44 +258,54 @@ private struct Descriptions {
   /// Where each column but the id stands in a row of the table.
   private let places: [Int]
   private let mayUncover: Bool
+  private let areUsers: Bool
 
-  init(_ columns: [ColumnDefinition], of table: TableSchema?, mayUncover: Bool) {
+  init(_ columns: [ColumnDefinition], of table: TableSchema?, mayUncover: Bool, areUsers: Bool) {
     places = columns.dropFirst().compactMap { table?.index(of: $0.name) }
     self.mayUncover = mayUncover
+    self.areUsers = areUsers
   }
 
   /// Makes room for one more entity, which nothing describes.
   mutating func append() { describedBy.append(0) }
 
-  mutating func add(
-    _ logged: LoggedRow, to entity: Int, _ table: inout ColumnTable, _ listed: inout Bitmap
-  ) {
-    describe(entity, by: logged, &table, &listed)
+  mutating func add(_ logged: LoggedRow, to entity: Int, in state: inout StateSnapshot) {
+    describe(entity, by: logged, in: &state)
     if mayUncover { older[entity, default: []].append(logged) }
   }
 
-  mutating func undo(
-    _ logged: LoggedRow, of entity: Int, _ table: inout ColumnTable, _ listed: inout Bitmap
-  ) {
+  mutating func undo(_ logged: LoggedRow, of entity: Int, in state: inout StateSnapshot) {
     older[entity]?.removeAll { $0.position == logged.position }
     guard describedBy[entity] == logged.position.rawValue else { return }
     if let last = older[entity]?.last {
-      describe(entity, by: last, &table, &listed)
+      describe(entity, by: last, in: &state)
       return
     }
     older[entity] = nil
-    for column in 1..<(places.count + 1) { table.set(.null, row: entity, column: column) }
-    listed[entity] = false
+    for column in 1..<(places.count + 1) { set(.null, entity, column, in: &state) }
+    list(entity, false, in: &state)
     describedBy[entity] = 0
   }
 
   private mutating func describe(
-    _ entity: Int, by logged: LoggedRow, _ table: inout ColumnTable, _ listed: inout Bitmap
+    _ entity: Int, by logged: LoggedRow, in state: inout StateSnapshot
   ) {
     for (i, place) in places.enumerated() {
-      table.set(logged.values[place], row: entity, column: i + 1)
+      set(logged.values[place], entity, i + 1, in: &state)
     }
-    listed[entity] = true
+    list(entity, true, in: &state)
     describedBy[entity] = logged.position.rawValue
+  }
+
+  private func set(_ value: Value, _ row: Int, _ column: Int, in state: inout StateSnapshot) {
+    if areUsers {
+      state.userTable.set(value, row: row, column: column)
+    } else {
+      state.catalog.set(value, row: row, column: column)
+    }
+  }
+
+  private func list(_ row: Int, _ isListed: Bool, in state: inout StateSnapshot) {
+    if areUsers { state.listedUsers[row] = isListed } else { state.listed[row] = isListed }
   }
 }

@@ -42,6 +42,14 @@ import Testing
     var ids: [String]
   }
 
+  /// What the tasks write down together.
+  private final class Records: Sendable {
+    let writes = Mutex<[Write]>([])
+    let answers = Mutex<[Answer]>([])
+    let acknowledged = Mutex(LogPosition.start)
+    let writersLeft = Mutex(3)
+  }
+
   /// The tables as they stand at one position.
   private struct Tables {
     var items: [String: Item] = [:]
@@ -76,7 +84,7 @@ import Testing
       item_table: items
       filters:
         - name: blocked
-          filter_table: {query: SELECT user_id, item_id FROM blocked WHERE active}
+          filter_table: {query: "SELECT user_id, item_id FROM blocked WHERE active"}
           filter_type: personal
         - {name: banned, filter_table: {type: table, name: banned, where: active}, filter_type: global}
     index: {vector_search: {partition_from_rows: 100, recall: 0.5}}
@@ -101,30 +109,26 @@ import Testing
     let database = try RiffleDatabase(opening: path, options: options, logger: logger)
     defer { database.close() }
     let itemCount = Self.isFull ? 100_000 : 4000
-    let writes = Mutex<[Write]>([])
-    let engine = try await Self.prepare(database, itemCount: itemCount, seed, writes)
-
-    let answers = Mutex<[Answer]>([])
-    let acknowledged = Mutex(database.through)
-    let writersLeft = Mutex(3)
+    let records = Records()
+    let engine = try await Self.prepare(database, itemCount: itemCount, seed, records)
     try await withThrowingTaskGroup { group in
       for writer in 0..<3 {
         group.addTask {
           var dice = SplitMix(seed &* 100 &+ UInt64(writer))
           for _ in 0..<(Self.isFull ? 400 : 60) {
             let write = try await Self.write(&dice, writer, database, itemCount)
-            writes.withLock { $0.append(write) }
-            acknowledged.withLock { $0 = max($0, write.through) }
+            records.writes.withLock { $0.append(write) }
+            records.acknowledged.withLock { $0 = max($0, write.through) }
           }
-          writersLeft.withLock { $0 -= 1 }
+          records.writersLeft.withLock { $0 -= 1 }
         }
       }
       for reader in 0..<2 {
         group.addTask {
           var dice = SplitMix(seed &* 100 &+ 50 &+ UInt64(reader))
-          while writersLeft.withLock({ $0 }) > 0 {
+          while records.writersLeft.withLock({ $0 }) > 0 {
             var answer = Answer(
-              asOf: .start, acknowledged: acknowledged.withLock { $0 },
+              asOf: .start, acknowledged: records.acknowledged.withLock { $0 },
               user: "u\(dice.below(8))",
               most: dice.pick([1, 10, 100, 1000, 10_000, 50_000, 100_000]),
               k: dice.pick([1, 5, 20, 200]), form: dice.pick(Self.forms), ids: [])
@@ -140,19 +144,21 @@ import Testing
                 ]))
             answer.asOf = made.asOf
             answer.ids = made.result.ids.map(\.rawValue)
-            answers.withLock { $0.append(answer) }
+            let done = answer
+            records.answers.withLock { $0.append(done) }
             await Task.yield()
           }
         }
       }
       try await group.waitForAll()
     }
-    Self.check(answers.withLock { $0 }, against: writes.withLock { $0 }, seed)
+    Self.check(
+      records.answers.withLock { $0 }, against: records.writes.withLock { $0 }, seed)
   }
 
   /// Tables, items, some events, and an engine whose first training has ended.
   private static func prepare(
-    _ database: RiffleDatabase, itemCount: Int, _ seed: UInt64, _ writes: borrowing Mutex<[Write]>
+    _ database: RiffleDatabase, itemCount: Int, _ seed: UInt64, _ records: Records
   ) async throws -> ServedEngine {
     let tables: [JSON] = [
       [
@@ -180,7 +186,8 @@ import Testing
         changes.append(.item("i\(number)", Item(draw: dice.below(100_000))))
       }
       let through = try await insert(changes, into: database)
-      writes.withLock { $0.append(Write(through: through, changes: changes)) }
+      let write = Write(through: through, changes: changes)
+      records.writes.withLock { $0.append(write) }
     }
     var events: [Write.Change] = []
     for user in 0..<40 {
@@ -189,7 +196,8 @@ import Testing
       }
     }
     let through = try await insert(events, into: database)
-    writes.withLock { $0.append(Write(through: through, changes: events)) }
+    let write = Write(through: through, changes: events)
+    records.writes.withLock { $0.append(write) }
     let engine = try await database.createEngine(parsing: yaml)
     while !engine.status.state.isTerminal { await Task.yield() }
     #expect(engine.status.state == .active)

@@ -132,7 +132,9 @@ private struct CountingLog: LogHandler {
     get { metadata[key] }
     set { metadata[key] = newValue }
   }
-  func log(event: LogEvent) { errors() }
+  func log(event: LogEvent) {
+    if event.message.description.contains("request failed") { errors() }
+  }
 }
 
 /// Sends texts over a connection of their own and gives everything that comes back until its end.

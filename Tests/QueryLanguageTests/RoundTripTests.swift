@@ -239,13 +239,23 @@ private struct TreeMaker {
       limit: coin() ? Argument(.int(7)) : nil, offset: coin() ? Argument(.parameter("n")) : nil)
   }
 
+  /// A query whose FROM names no table, so that it ranks.
+  mutating func ranking() -> Query {
+    var query = query()
+    switch query.from {
+    case .table, .engine(_, .entity): query.from = .retrievers(several(2) { $0.retriever() })
+    default: break
+    }
+    return query
+  }
+
   mutating func statement() -> Statement {
     switch below(6) {
-    case 0: .query(query())
-    case 1: .explain(.plan, query())
-    case 2: .explain(.analysis, query())
-    case 3: .explain(.influence, query())
-    case 4: .explain(.whyNot(Argument(.string(text()))), query())
+    case 0: .query(ranking())
+    case 1: .explain(.plan, ranking())
+    case 2: .explain(.analysis, ranking())
+    case 3: .explain(.influence, ranking())
+    case 4: .explain(.whyNot(Argument(.string(text()))), ranking())
     default: .data(dataQuery())
     }
   }
