@@ -10,6 +10,7 @@ struct EngineSource: QuerySource {
   let engine: String
   let interactionTable: String
   let embeddings: [EngineConfiguration.Embedding]
+  let filters: [EngineConfiguration.Filter]
   let state: StateSnapshot
   let generation: Generation?
   let now: Timestamp
@@ -17,8 +18,14 @@ struct EngineSource: QuerySource {
   let trends: TrendCache
   let tables: TableReader
   let lexicalSettings: LexicalSettings?
+  /// What `text_search` over users reads; nil: every text column.
+  let userFields: [String]?
   /// Where histories and seen sets end; nil: now.
   var moment: AsOf?
+  /// The sessions that this query has encoded: retrieval and score ask for the same one.
+  private let sessions = SessionVectors()
+  /// Whether tables are asked for their columns alone.
+  var readsNoRows = false
 
   static let alreadySeen = "already_seen"
 
@@ -36,7 +43,7 @@ struct EngineSource: QuerySource {
     }
     return names
   }
-  var filterNames: [String] { [Self.alreadySeen] }
+  var filterNames: [String] { [Self.alreadySeen] + filters.map(\.name) }
   var derivedColumnNames: [String] {
     [
       "_derived_popular_rank", "_derived_trending_rank", "_derived_chronological_rank",
@@ -76,19 +83,18 @@ struct EngineSource: QuerySource {
     }
     let model = try model(embedding.model)
     guard let wish = try wish(of: encoder, model) else {
-      return popular(count, among, note: Self.popularNote(encoder))
+      return popular(count, among, note: "fallback: popular (\(unknownNote(encoder)))")
     }
     return nearest(to: wish, model, count, among, exactly)
   }
 
-  private static func popularNote(_ encoder: Encoder) -> String {
-    let who =
-      switch encoder {
-      case .precomputedUser(let user), .interactionPooling(let user, _, _):
-        "user '\(user.rawValue)' has no positive event that the model knows"
-      case .precomputedItem(let item): "the model does not know item '\(item.rawValue)'"
-      }
-    return "fallback: popular (\(who))"
+  /// Why there is no vector to search with.
+  func unknownNote(_ encoder: Encoder) -> String {
+    switch encoder {
+    case .precomputedUser(let user), .interactionPooling(let user, _, _):
+      "user '\(user.rawValue)' has no positive event that the model knows"
+    case .precomputedItem(let item): "the model does not know item '\(item.rawValue)'"
+    }
   }
 
   /// Items that the model knows by their score, then the others, newest first: an item without a
@@ -97,7 +103,7 @@ struct EngineSource: QuerySource {
     to wish: Wish, _ model: ServedModel, _ count: Int, _ among: Bitmap, _ exactly: Bool
   ) -> Nearest {
     var allowed = model.known
-    allowed.formIntersection(among.prefix(allowed.count))
+    allowed.formIntersection(among.resized(to: allowed.count))
     var found = Nearest(rows: [], scores: [])
     switch wish {
     case .vector(let vector):
@@ -156,7 +162,7 @@ struct EngineSource: QuerySource {
     guard !history.items.isEmpty || model.model.answersWithoutHistory else {
       return Array(repeating: nil, count: rows.count)
     }
-    switch model.wish(for: history, user: cachedUser) {
+    switch wish(model, for: history, user: cachedUser) {
     case .scores(let scores):
       return rows.map { row in model.token(of: row).map { scores[$0.index] } }
     case .vector(let vector):
@@ -168,16 +174,27 @@ struct EngineSource: QuerySource {
   }
 
   func forbidden(filter: String, user: UserID?) throws -> [CatalogRow] {
-    guard filter == Self.alreadySeen else {
+    let place = filters.firstIndex { $0.name == filter }
+    guard filter == Self.alreadySeen || place != nil else {
       throw Diagnostic(.internalError, code: "unknown_filter", "No filter is called `\(filter)`.")
+    }
+    if let place, filters[place].userColumn == nil {
+      return state.forbidden(filter: place).rows.map { CatalogRow($0) }
     }
     guard let user else {
       throw Diagnostic(
         code: "missing_user", "The filter `\(filter)` is personal and needs a user.",
         help: "Write prebuilt('\(filter)', input_user_id=$user_id).")
     }
+    if let place { return state.forbidden(filter: place, user: user) }
     guard moment != nil else { return state.user(user)?.seen ?? [] }
     return Array(Set(events(of: user).map(\.row)))
+  }
+
+  func forbiddenToAll(filter: String) -> Bitmap? {
+    guard let place = filters.firstIndex(where: { $0.name == filter && $0.userColumn == nil })
+    else { return nil }
+    return state.forbidden(filter: place)
   }
 
   // MARK: vectors
@@ -191,8 +208,17 @@ struct EngineSource: QuerySource {
         + "column_order(columns='_derived_popular_rank ASC') answers.")
   }
 
+  /// What a history or, where there is no user, a session looks for.
+  func wish(_ model: ServedModel, for history: History, user: UserID?) -> Wish {
+    guard user == nil, !model.model.usesTimes else { return model.wish(for: history, user: user) }
+    let values = sessions.vector(of: Array(history.items), model.name) {
+      model.wish(for: history, user: nil).values
+    }
+    return model.vectors == nil ? .scores(values) : .vector(values)
+  }
+
   /// nil where nothing is known that could be encoded.
-  private func wish(of encoder: Encoder, _ model: ServedModel) throws -> Wish? {
+  func wish(of encoder: Encoder, _ model: ServedModel) throws -> Wish? {
     switch encoder {
     case .precomputedUser(let user):
       let history = history(of: user, model)
@@ -242,8 +268,8 @@ struct EngineSource: QuerySource {
 }
 
 extension Bitmap {
-  /// The first rows of the set; rows past the end are not in it.
-  fileprivate func prefix(_ newCount: Int) -> Bitmap {
+  /// The set over more or fewer rows; rows past the end are not in it.
+  func resized(to newCount: Int) -> Bitmap {
     if newCount == count { return self }
     let wordCount = (newCount + 63) / 64
     var words = Array(self.words.prefix(wordCount))

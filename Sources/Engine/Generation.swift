@@ -110,6 +110,12 @@ enum Wish {
   /// By token.
   case scores([Float])
 
+  var values: [Float] {
+    switch self {
+    case .vector(let values), .scores(let values): values
+    }
+  }
+
   var vector: [Float]? { if case .vector(let vector) = self { vector } else { nil } }
 }
 
@@ -120,6 +126,8 @@ final class ServedVectors: Sendable {
   let index: ExactIndex
   /// The same rows with the quickest search that there is by now.
   let searcher: Published<VectorSearcher>
+  /// The vectors of all users, for queries that rank them.
+  let users: UserIndex
 
   init(_ model: any VectorRecommender, tokens: [Int32], kernels: Kernels) {
     self.model = model
@@ -133,5 +141,6 @@ final class ServedVectors: Sendable {
     }
     index = ExactIndex(vectors: rows, width: width, kernels: kernels)
     searcher = Published(VectorSearcher(index))
+    users = UserIndex(width: width, kernels: kernels)
   }
 }

@@ -1,4 +1,3 @@
-import Dispatch
 package import Domain
 import Ingest
 package import Logging
@@ -50,6 +49,7 @@ package final class RiffleDatabase: Sendable {
   private let registered = Mutex(Engines())
   let trainer: TrainingQueue
   private let tableReader: TableReader
+  private let placements: PlacementLog
   private let dataQueries = QueryEngine(cacheBytes: 0)
 
   /// Opens a directory, which is made where there is none, and everything in it.
@@ -62,6 +62,7 @@ package final class RiffleDatabase: Sendable {
     self.logger = logger
     log = try LogStore(try DataDirectory.open(path))
     tableReader = TableReader(log)
+    placements = PlacementLog(log, logger: logger)
     trainer = TrainingQueue(log: log, threads: options.trainingThreads, logger: logger)
     log.onCommit { [weak self] batches, through in self?.observe(batches, through) }
     try restoreEngines()
@@ -75,6 +76,7 @@ package final class RiffleDatabase: Sendable {
   /// Stops training, finishes what is being written and gives up the directory.
   package func close() {
     trainer.stop()
+    placements.close()
     log.close()
   }
 
@@ -173,7 +175,7 @@ package final class RiffleDatabase: Sendable {
     } catch {
       throw Diagnostics(error.all + furtherProblems(in: text, origin: origin))
     }
-    let engine = try prepare(configuration, createdAt: .now())
+    let engine = try prepare(configuration, createdAt: .now(), isRestored: false)
     let isTaken = registered.withLock { engines in
       if engines.following[engine.name] != nil { return true }
       engines.following[engine.name] = engine
@@ -223,7 +225,7 @@ package final class RiffleDatabase: Sendable {
   /// - Throws: `table_in_use` where an engine reads it; `unknown_table`.
   package func deleteTable(named name: String) async throws {
     let users = registered.withLock { Array($0.following.values) }.filter {
-      $0.mapping.interactionTable.name == name || $0.mapping.itemTable?.name == name
+      $0.tableNames.contains(name)
     }
     guard users.isEmpty else {
       throw Diagnostic(
@@ -240,7 +242,7 @@ package final class RiffleDatabase: Sendable {
   private func furtherProblems(in text: String, origin: String) -> [Diagnostic] {
     guard let settings = try? SettingNode(parsing: text, origin: origin).json else { return [] }
     var problems: [Diagnostic] = []
-    for key in ["interaction_table", "item_table"] {
+    for key in ["interaction_table", "item_table", "user_table"] {
       let reference = settings["data"]?[key]
       guard let name = reference?.string ?? reference?["name"]?.string else { continue }
       do throws(Diagnostic) {
@@ -262,7 +264,7 @@ package final class RiffleDatabase: Sendable {
 
   /// Checks a configuration against the tables and its saved queries.
   private func prepare(
-    _ configuration: EngineConfiguration, createdAt: Timestamp
+    _ configuration: EngineConfiguration, createdAt: Timestamp, isRestored: Bool
   ) throws -> ServedEngine {
     var problems: [Diagnostic] = []
     func schema(_ reference: EngineConfiguration.TableReference?) -> TableSchema? {
@@ -280,12 +282,13 @@ package final class RiffleDatabase: Sendable {
     let data = configuration.data
     let interactions = schema(data.interactionTable)
     let items = schema(data.itemTable)
-    for query in configuration.queries {
+    let users = schema(data.userTable)
+    var filters: [FilterMapping] = []
+    for filter in data.filters {
+      guard let table = schema(filter.table) else { continue }
       do throws(Diagnostics) {
-        _ = try PreparedQuery(query.text)
-      } catch {
-        problems += error.all.map { $0.placed(at: "queries.\(query.name)") }
-      }
+        filters.append(try FilterMapping(filter, of: table))
+      } catch { problems += error.all }
     }
     var columns = EntityColumns()
     columns.userID = data.userColumn
@@ -294,18 +297,40 @@ package final class RiffleDatabase: Sendable {
     if let time = data.timeColumn { columns.createdAt = time }
     if let event = data.eventColumn { columns.eventValue = event }
     var mapping: EntityMapping?
-    if let interactions, items != nil || data.itemTable == nil {
+    let haveAll =
+      (items != nil || data.itemTable == nil) && (users != nil || data.userTable == nil)
+    if let interactions, haveAll {
       do throws(Diagnostics) {
-        mapping = try EntityMapping(interactions: interactions, items: items, columns: columns)
+        mapping = try EntityMapping(
+          interactions: interactions, items: items, users: users, columns: columns)
       } catch { problems += error.all }
     }
     var serving: ServingSettings?
     do throws(Diagnostics) {
       serving = try ServingSettings(configuration.json)
     } catch { problems += error.all }
-    guard problems.isEmpty, let mapping, let serving else { throw Diagnostics(problems) }
-    return ServedEngine(
-      configuration, mapping, createdAt: createdAt, serving: serving, tables: tableReader)
+    guard let mapping, let serving, problems.isEmpty || !isRestored else {
+      throw Diagnostics(problems + furtherProblems(in: configuration.queries))
+    }
+    let engine = ServedEngine(
+      configuration, mapping, filters: filters, createdAt: createdAt, serving: serving,
+      tables: tableReader, placements: placements)
+    // An engine that was good when it was made goes on serving, whatever its queries name.
+    if !isRestored { problems += engine.problemsOfQueries() }
+    if !problems.isEmpty { throw Diagnostics(problems) }
+    return engine
+  }
+
+  /// Problems of saved queries' form alone, where there is no engine to check their names with.
+  private func furtherProblems(in queries: [EngineConfiguration.SavedQuery]) -> [Diagnostic] {
+    queries.flatMap { query -> [Diagnostic] in
+      do throws(Diagnostics) {
+        _ = try PreparedQuery(query.text)
+        return []
+      } catch {
+        return error.all.map { $0.placed(at: "queries.\(query.name)") }
+      }
+    }
   }
 
   // MARK: restart
@@ -330,7 +355,7 @@ package final class RiffleDatabase: Sendable {
   private func restoreEngine(_ entry: RegistryEntry) throws {
     let record = try EngineRecord(JSON(parsing: entry.json))
     let configuration = try EngineConfiguration(parsing: record.source, origin: entry.name)
-    let engine = try prepare(configuration, createdAt: record.createdAt)
+    let engine = try prepare(configuration, createdAt: record.createdAt, isRestored: true)
     registered.withLock { $0.following[engine.name] = engine }
     try engine.replay(log)
     registered.withLock { $0.served[engine.name] = engine }
@@ -356,16 +381,6 @@ package final class RiffleDatabase: Sendable {
 
   /// Engines that could not be opened, with why.
   package var brokenEngines: [String: String] { registered.withLock { $0.broken } }
-
-  /// Runs work that takes long or waits for the disk on a thread that is none of the shared pool's,
-  /// so that queries go on.
-  private func outsideThePool(_ body: @escaping @Sendable () throws -> Void) async throws {
-    try await withCheckedThrowingContinuation { continuation in
-      DispatchQueue.global().async {
-        continuation.resume(with: Result { try body() })
-      }
-    }
-  }
 }
 
 /// The kinds of documents that the engine keeps in the registry.
@@ -420,7 +435,7 @@ extension TableSchema {
 
 extension Diagnostic {
   /// The problem with its place, where it has none; a span keeps its text and names where it stands.
-  fileprivate func placed(at place: String) -> Diagnostic {
+  func placed(at place: String) -> Diagnostic {
     var copy = self
     if copy.place == nil { copy.place = place }
     if copy.span?.origin == "query" { copy.span?.origin = place }

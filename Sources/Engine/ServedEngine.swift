@@ -11,6 +11,8 @@ package final class ServedEngine: Sendable {
   package let configuration: EngineConfiguration
   package let createdAt: Timestamp
   let mapping: EntityMapping
+  /// The tables whose rows make the state.
+  let tableNames: Set<String>
   private let follower: Mutex<Follower>
   private let state: Published<StateSnapshot>
   private let published: Published<Generation?>
@@ -18,6 +20,7 @@ package final class ServedEngine: Sendable {
   private let popularity = PopularityCache()
   private let trends = TrendCache()
   private let tables: TableReader
+  private let placements: PlacementLog
   let serving: ServingSettings
   private let pages: PageStore
   private let queries = QueryEngine()
@@ -33,16 +36,20 @@ package final class ServedEngine: Sendable {
   }
 
   init(
-    _ configuration: EngineConfiguration, _ mapping: EntityMapping, createdAt: Timestamp,
-    serving: ServingSettings, tables: TableReader
+    _ configuration: EngineConfiguration, _ mapping: EntityMapping, filters: [FilterMapping],
+    createdAt: Timestamp, serving: ServingSettings, tables: TableReader, placements: PlacementLog
   ) {
+    self.placements = placements
+    tableNames = Set(
+      [mapping.interactionTable, mapping.itemTable, mapping.userTable].compactMap { $0?.name }
+        + filters.map(\.table))
     self.serving = serving
     self.tables = tables
     pages = PageStore(lifetimeSeconds: serving.pageSeconds)
     self.configuration = configuration
     self.mapping = mapping
     self.createdAt = createdAt
-    let fold = StateFold(mapping)
+    let fold = StateFold(mapping, filters: filters)
     state = Published(fold.snapshot())
     follower = Mutex(Follower(fold: fold))
     published = Published(nil)
@@ -61,9 +68,7 @@ package final class ServedEngine: Sendable {
 
   /// Folds everything that the log holds already. Commits may go on meanwhile.
   func replay(_ log: LogStore) throws {
-    var tables = [mapping.interactionTable.name]
-    if let items = mapping.itemTable { tables.append(items.name) }
-    let end = try log.replay(tables: tables) { batches, through in
+    let end = try log.replay(tables: tableNames.sorted()) { batches, through in
       follower.withLock { $0.fold.apply(batches, through: through) }
     }
     follower.withLock { follower in
@@ -130,10 +135,7 @@ package final class ServedEngine: Sendable {
     let state = snapshot
     let generation = generation
     let now = Timestamp.now()
-    let source = EngineSource(
-      engine: name, interactionTable: mapping.interactionTable.name,
-      embeddings: configuration.embeddings, state: state, generation: generation, now: now,
-      popularity: popularity, trends: trends, tables: tables, lexicalSettings: serving.lexical)
+    let source = source(state, generation, now)
     var options = QueryOptions()
     options.explains = call.explains
     options.showsJourneys = call.showsJourneys
@@ -156,9 +158,52 @@ package final class ServedEngine: Sendable {
           QueryRequest(text: call.text, parameters: call.parameters, options: options), on: source)
       }
     if let name = call.queryName { statements = statements.map { $0.named(name) } }
-    return EngineAnswer(
+    let answer = EngineAnswer(
       engine: name, statements: statements, asOf: state.through, generation: generation, now: now,
       duration: clock.now - start)
+    placements.record(answer, query: call.queryName)
+    return answer
+  }
+
+  /// Whether a query of this engine takes so little that the thread which read it may answer it, with
+  /// others waiting behind.
+  package var isQuick: Bool { snapshot.itemCount <= Self.rowsAnsweredAtOnce }
+  private static let rowsAnsweredAtOnce = 20_000
+
+  /// Whether a query reads tables from the disk.
+  package func waitsForDisk(_ call: QueryCall) -> Bool {
+    prepared(call.text)?.readsTables ?? false
+  }
+
+  private func source(
+    _ state: StateSnapshot, _ generation: Generation?, _ now: Timestamp
+  ) -> EngineSource {
+    EngineSource(
+      engine: name, interactionTable: mapping.interactionTable.name,
+      embeddings: configuration.embeddings, filters: configuration.data.filters, state: state,
+      generation: generation, now: now, popularity: popularity, trends: trends, tables: tables,
+      lexicalSettings: serving.lexical, userFields: serving.lexicalUserFields)
+  }
+
+  /// What is wrong with the saved queries, as far as that can be told before they are asked: their
+  /// form, and the names of columns, models, embeddings, filters and tables.
+  func problemsOfQueries() -> [Diagnostic] {
+    var source = source(snapshot, nil, .now())
+    source.readsNoRows = true
+    return configuration.queries.flatMap { query -> [Diagnostic] in
+      var values: [String: JSON] = [:]
+      for parameter in query.parameters {
+        if let value = parameter.defaultValue { values[parameter.name] = value }
+      }
+      let problems: [Diagnostic]
+      do throws(Diagnostics) {
+        problems = queries.problems(
+          of: try PreparedQuery(query.text), parameters: values, on: source)
+      } catch {
+        problems = error.all
+      }
+      return problems.map { $0.placed(at: "queries.\(query.name)") }
+    }
   }
 
   /// A query that runs longer is ended.

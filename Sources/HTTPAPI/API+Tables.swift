@@ -6,8 +6,9 @@ extension API {
     Self.json(["tables": .array(database.tables.map { .object(Self.members(of: $0)) })])
   }
 
-  func viewTable(_ name: String) throws -> APIReply {
-    let table = try database.table(named: name)
+  func viewTable(_ name: String) async throws -> APIReply {
+    // The rows are counted in the database.
+    let table = try await outsideThePool { [database] in try database.table(named: name) }
     var members = Self.members(of: table)
     members.append(
       JSON.Member(

@@ -255,6 +255,22 @@ package final class LogStore: Sendable {
     return try outcome.get()
   }
 
+  /// Appends rows and blocks until they are synced: for the end of a process, which has no time for
+  /// tasks. Never to be called by the shared pool while others wait for the log.
+  package func appendAndWait(table name: String, rows: [[Value]]) throws(Diagnostic) {
+    let schema = try schema(of: name)
+    for (i, row) in rows.enumerated() { try LogStore.check(row, i, schema) }
+    let done = DispatchSemaphore(value: 0)
+    let outcome = Mutex<Diagnostic?>(nil)
+    let pending = PendingAppend(schema: schema, rows: rows) { result in
+      if case .failure(let problem) = result { outcome.withLock { $0 = problem } }
+      done.signal()
+    }
+    try queue.enqueue(.append(pending))
+    done.wait()
+    if let problem = outcome.withLock({ $0 }) { throw problem }
+  }
+
   private static func check(_ row: [Value], _ index: Int, _ schema: TableSchema) throws(Diagnostic)
   {
     guard row.count == schema.columns.count else {

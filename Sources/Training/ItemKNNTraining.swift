@@ -49,7 +49,8 @@ package enum ItemKNNTraining: Policy {
           ?? max(100, 100_000_000 / max(1, data.itemCount))
         let window = settings.integer("window")
         let similarity = Similarity(
-          kind: settings.text("similarity"), shrinkage: settings.number("shrinkage"))
+          kind: Similarity.Kind(rawValue: settings.text("similarity")) ?? .cosine,
+          shrinkage: settings.number("shrinkage"))
         if window == 0 {
           let matrix = InteractionMatrix(data)
           return SimilarRows.gather(itemCount: data.itemCount, pool: pool) { worker in
@@ -72,15 +73,16 @@ package enum ItemKNNTraining: Policy {
 
   /// Users in common, divided.
   struct Similarity: Sendable {
-    var kind: String
+    enum Kind: String { case cosine, jaccard, conditional }
+    var kind: Kind
     var shrinkage: Double
 
     @inline(__always)
     func value(common: Double, _ own: Double, _ other: Double) -> Float {
       switch kind {
-      case "jaccard": Float(common / (own + other - common + shrinkage))
-      case "conditional": Float(common / (own + shrinkage))
-      default: Float(common / ((own * other).squareRoot() + shrinkage))
+      case .jaccard: Float(common / (own + other - common + shrinkage))
+      case .conditional: Float(common / (own + shrinkage))
+      case .cosine: Float(common / ((own * other).squareRoot() + shrinkage))
       }
     }
   }
@@ -90,19 +92,19 @@ package enum ItemKNNTraining: Policy {
     _ matrix: InteractionMatrix, _ similarity: Similarity, keeping neighbours: Int,
     _ scratch: SimilarRows.Scratch
   ) -> (Int) -> Void {
-    { item in
+    let sums = scratch.sums
+    return { item in
       matrix.items.withUnsafeBufferPointer { items in
         for p in matrix.itemOffsets[item]..<matrix.itemOffsets[item + 1] {
           let user = Int(matrix.users[p])
           for q in matrix.userOffsets[user]..<matrix.userOffsets[user + 1] {
-            scratch.sums[Int(items[q])] += 1
+            sums[Int(items[q])] += 1
           }
         }
       }
       let own = Double(matrix.userCount(of: item))
       scratch.finish(item, keeping: neighbours) { other, common in
-        similarity.value(
-          common: Double(common), own, Double(matrix.userCount(of: other)))
+        similarity.value(common: Double(common), own, Double(matrix.userCount(of: other)))
       }
     }
   }
@@ -205,11 +207,12 @@ struct SimilarRows: Sendable {
 
     /// Leaves the entries of greatest magnitude, of equals those that come first.
     private func keepLargest(_ limit: Int, from start: Int) {
-      let order = (start..<columns.count).sorted {
-        (abs(weights[$1]), $0) < (abs(weights[$0]), $1)
+      let kept = weights[start...].map { abs($0) }.withUnsafeBufferPointer {
+        Standing.best(limit, of: $0).sorted()
       }
-      let kept = order.prefix(limit).sorted()
-      let (newColumns, newWeights) = (kept.map { columns[$0] }, kept.map { weights[$0] })
+      let (newColumns, newWeights) = (
+        kept.map { columns[start + $0] }, kept.map { weights[start + $0] }
+      )
       columns.replaceSubrange(start..., with: newColumns)
       weights.replaceSubrange(start..., with: newWeights)
     }

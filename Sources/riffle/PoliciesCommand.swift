@@ -1,5 +1,6 @@
 import ArgumentParser
 import Domain
+import Models
 import Training
 
 struct ListPolicies: ParsableCommand {

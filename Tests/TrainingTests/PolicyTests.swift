@@ -150,8 +150,7 @@ private func quick(
     let page = URL(filePath: #filePath).deletingLastPathComponent()
       .appending(path: "../../Documentation/policies.md").standardizedFileURL
     let text = try String(contentsOf: page, encoding: .utf8)
-    #expect(
-      text.split(separator: "\n") == PolicyReference.markdown.split(separator: "\n"),
-      "riffle policies --markdown > Documentation/policies.md")
+    let isSame = text.split(separator: "\n") == PolicyReference.markdown.split(separator: "\n")
+    #expect(isSame, "riffle policies --markdown > Documentation/policies.md")
   }
 }
