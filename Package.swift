@@ -55,8 +55,10 @@ let package = Package(
     module("Domain"),
     module("Columns", ["Domain"]),
     module("Storage", ["Domain", "Columns", grdb]),
-    module("Ingest", ["Domain", "Storage"]),
+    module("Ingest", ["CZlib", "Domain", "Storage"]),
     module("State", ["Domain", "Columns"]),
+    .systemLibrary(
+      name: "CZlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
     .target(name: "CKernels", cSettings: strictC),
     module("Kernels", ["CKernels"]),
     module("Neural", ["Kernels"]),
