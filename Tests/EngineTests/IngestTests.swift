@@ -24,6 +24,14 @@ private func withDatabase(
   try await body(database, path)
 }
 
+/// Opens a directory again. Nothing is trained: a test that closes on the shared pool must not wait
+/// for a training that needs it.
+private func reopen(_ path: String) throws -> RiffleDatabase {
+  var options = RiffleDatabase.Options()
+  options.trains = false
+  return try RiffleDatabase(opening: path, options: options, logger: silentLogger)
+}
+
 private let eventTable: JSON = [
   "name": "events", "unique_keys": ["event_id"],
   "column_schema": [
@@ -257,8 +265,7 @@ private func request(_ records: [JSON], source: String = "test") -> IngestReques
           "unknown_member", "unique_keys_fixed", "unknown_column_type", "type_not_wider",
         ])
       database.close()
-      let again = try RiffleDatabase(
-        opening: path, options: .init(), logger: silentLogger)
+      let again = try reopen(path)
       defer { again.close() }
       let restored = try again.engine(named: "feed").snapshot
       let row = try #require(restored.row(of: ItemID("i1"))).index
@@ -317,8 +324,7 @@ private func request(_ records: [JSON], source: String = "test") -> IngestReques
       try? FileManager.default.removeItem(atPath: copy + "/LOCK")
       for usesState in [true, false] {
         if !usesState { try FileManager.default.removeItem(atPath: copy + "/states") }
-        let again = try RiffleDatabase(
-          opening: copy, options: .init(), logger: silentLogger)
+        let again = try reopen(copy)
         let state = try again.engine(named: "feed").snapshot
         #expect(state.through == expected.through)
         #expect(state.interactionCount == expected.interactionCount)
@@ -386,7 +392,7 @@ private func request(_ records: [JSON], source: String = "test") -> IngestReques
       try await database.storeStates()
       database.close()
       #expect(occurrences(of: secret, in: path) == 0)
-      let again = try RiffleDatabase(opening: path, options: .init(), logger: silentLogger)
+      let again = try reopen(path)
       defer { again.close() }
       #expect(try again.engine(named: "feed").snapshot.interactionCount == count)
       #expect(try again.exportUser(secret)["tables"] == .object([]))
