@@ -56,6 +56,11 @@ package struct Bitmap: Hashable, Sendable {
     for i in words.indices { words[i] &= other.words[i] }
   }
 
+  /// Takes the rows of another set away, which may be shorter or longer.
+  package mutating func remove(_ other: Bitmap) {
+    for i in 0..<min(words.count, other.words.count) { words[i] &= ~other.words[i] }
+  }
+
   package mutating func formUnion(_ other: Bitmap) {
     precondition(count == other.count, "\(count) and \(other.count) rows")
     for i in words.indices { words[i] |= other.words[i] }

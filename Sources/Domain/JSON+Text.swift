@@ -211,6 +211,7 @@ private struct JSONParser {
   mutating func object(depth: Int) throws(Diagnostic) -> JSON {
     at += 1
     var members: [JSON.Member] = []
+    var names: Set<String> = []
     skipSpace()
     if at < bytes.count, bytes[at] == UInt8(ascii: "}") {
       at += 1
@@ -221,7 +222,11 @@ private struct JSONParser {
       guard at < bytes.count, bytes[at] == UInt8(ascii: "\"") else {
         throw fault("expected the name of a member in double quotes")
       }
+      let start = at
       let name = try string()
+      if isRepeated(name, in: members, &names) {
+        throw fault("`\(name)` stands twice in one object", at: start)
+      }
       skipSpace()
       guard at < bytes.count, bytes[at] == UInt8(ascii: ":") else { throw fault("expected `:`") }
       at += 1
@@ -237,6 +242,16 @@ private struct JSONParser {
         throw fault("expected `,` or `}`")
       }
     }
+  }
+
+  /// Whether an object has a member of this name: readers differ in which of two they take, so neither
+  /// is. A few names are compared one by one, more are kept in a set.
+  private func isRepeated(
+    _ name: String, in members: [JSON.Member], _ names: inout Set<String>
+  ) -> Bool {
+    if members.count < 16 { return members.contains { $0.name == name } }
+    if names.isEmpty { names = Set(members.map(\.name)) }
+    return !names.insert(name).inserted
   }
 
   mutating func number() throws(Diagnostic) -> JSON {

@@ -83,10 +83,8 @@ extension EngineConfiguration {
     let items = map.take("item_table").flatMap {
       readTable($0, at: map.path(of: "item_table"), reader)
     }
-    if let node = map.take("user_table") {
-      reader.report(
-        "not_available", "`data.user_table` is not available yet.", at: "data.user_table",
-        node.range, help: "Leave it out: the sequence model learns from events alone.")
+    let users = map.take("user_table").flatMap {
+      readTable($0, at: map.path(of: "user_table"), reader)
     }
     if let schedule = map.string("schedule") {
       reader.warn(
@@ -95,7 +93,9 @@ extension EngineConfiguration {
         at: "data.schedule", nil)
     }
     _ = map.take("compute")
-    var section = interactions.map { DataSection(interactionTable: $0, itemTable: items) }
+    var section = interactions.map {
+      DataSection(interactionTable: $0, itemTable: items, userTable: users)
+    }
     if var override = map.map("schema_override") {
       if var item = override.map("item") {
         if let column = item.requiredString("id") { section?.itemColumn = column }
@@ -123,25 +123,13 @@ extension EngineConfiguration {
       override.finish()
     }
     if let filters = map.list("filters") {
-      for (i, node) in filters.enumerated() {
-        let path = "data.filters[\(i)]"
-        guard var filter = reader.map(node, at: path) else { continue }
-        let name = filter.requiredString("name") ?? ""
-        _ = filter.take("filter_table")
-        _ = filter.take("filter_type")
-        filter.finish()
-        reader.report(
-          "not_available", "Filters of your own (`\(name)`) are not available yet.", at: path,
-          node.range,
-          help: "Use `prebuilt('already_seen', input_user_id=$user_id)`, which every engine has: "
-            + "it leaves out every item that the user has an event with.")
-      }
+      section?.filters = readFilters(filters, reader)
     }
     map.finish()
     return section
   }
 
-  private static func readTable(
+  static func readTable(
     _ node: SettingNode, at path: String, _ reader: SettingReader
   ) -> TableReference? {
     if case .string(let name) = node.content { return TableReference(name: name, path: path) }

@@ -38,14 +38,26 @@ package struct EngineConfiguration: Hashable, Sendable {
   package struct DataSection: Hashable, Sendable {
     package var interactionTable: TableReference
     package var itemTable: TableReference?
+    package var userTable: TableReference?
     /// Columns of the interaction table (the item and user columns are also the item table's).
     package var itemColumn = "item_id"
     package var userColumn = "user_id"
     package var labelColumn: String?
     package var timeColumn: String?
     package var eventColumn: String?
-    /// Names that `prebuilt('...')` accepts beside `already_seen`.
-    package var filters: [String] = []
+    /// What `prebuilt('...')` accepts beside `already_seen`.
+    package var filters: [Filter] = []
+  }
+
+  /// A table whose rows name items that must not be recommended.
+  package struct Filter: Hashable, Sendable {
+    package var name: String
+    package var table: TableReference
+    /// The rows that count, by a condition on their cells; all where nil.
+    package var condition: String?
+    /// The column of the user whom a row is about; nil where rows hold for everybody.
+    package var userColumn: String?
+    package var itemColumn: String
   }
 
   package struct Embedding: Hashable, Sendable {

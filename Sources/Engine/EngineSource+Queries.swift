@@ -5,7 +5,7 @@ import State
 
 /// What queries ask beyond rows and scores: vectors, histories, tables, and the past.
 extension EngineSource {
-  private func model(of embedding: String) throws -> ServedModel {
+  func model(of embedding: String) throws -> ServedModel {
     guard let found = embeddings.first(where: { $0.name == embedding }) else {
       throw Diagnostic(
         .internalError, code: "unknown_embedding", "No embedding is called `\(embedding)`.")
@@ -26,7 +26,7 @@ extension EngineSource {
       return tokens.isEmpty ? nil : model.vector(for: tokens, user: user)
     case .session(let items):
       let tokens = sessionTokens(items, model)
-      return tokens.isEmpty ? nil : model.vector(for: tokens, user: nil)
+      return tokens.isEmpty ? nil : self.vector(model, of: tokens, user: nil)
     case .item(let id):
       guard let row = row(of: id) else {
         throw Diagnostic(
@@ -37,16 +37,55 @@ extension EngineSource {
     case .text:
       throw Diagnostic(
         code: "not_available",
-        "The embedding `\(embedding)` comes from a model of events; it has no "
-          + "encoder for texts.", help: "Search words: text_search(query=…, mode='lexical').")
-    case .attributes:
-      throw Diagnostic(
-        code: "not_available",
-        "The embedding `\(embedding)` comes from a model of events; it has no "
-          + "encoder for attributes.",
-        help: "Use precomputed_user, precomputed_item, interaction_pooling or session.")
+        "The embedding `\(embedding)` comes from a model of events, which has no encoder for texts.",
+        help:
+          "Search words: text_search(query=…, mode='lexical'). Vectors of texts need an embedding "
+          + "with a text encoder: index.embeddings: [{name: …, encoder: {type: hugging_face, …}}]; "
+          + "this build has none to declare.")
+    case .attributes(let values, let ofUser):
+      return try vector(of: values, ofUser: ofUser, model)
     }
   }
+
+  /// A vector for attributes: the mean, over the attributes, of the mean vectors of the items (or users)
+  /// that share them.
+  private func vector(
+    of values: [String: JSON], ofUser: Bool, _ model: ServedModel
+  ) throws -> [Float]? {
+    if ofUser {
+      guard userColumns.count > 0 else {
+        throw Diagnostic(
+          code: "not_available", "Users of the engine `\(engine)` have no attributes.",
+          help: "Declare their table: data: {user_table: {type: table, name: users}}.")
+      }
+      let users = UserSource(base: self)
+      let pooling = AttributePooling(table: state.userTable, among: state.listedUsers)
+      return AttributePooling.mean(
+        try pooling.groups(values).map { rows in
+          try users.vectors(embedding: model.name, rows: rows).compactMap { $0 }
+        })
+    }
+    let pooling = AttributePooling(table: items, among: listed)
+    return AttributePooling.mean(
+      try pooling.groups(values).map { rows in rows.compactMap { model.itemVector($0) } })
+  }
+
+  // MARK: users
+
+  var userColumns: [ColumnDefinition] {
+    let table = state.userTable
+    return table.names.enumerated().dropFirst().map { place, name in
+      ColumnDefinition(name: name, type: table[lending: place].type)
+    }
+  }
+
+  func userCell(_ column: String, of user: UserID) -> Value {
+    guard let code = state.userCode(user), let place = state.userTable.names.firstIndex(of: column)
+    else { return .null }
+    return state.userTable[lending: place].value(at: Int(code))
+  }
+
+  var users: (any QuerySource)? { UserSource(base: self) }
 
   func nearest(
     embedding: String, toVector vector: [Float], count: Int, among: Bitmap, exactly: Bool
@@ -92,7 +131,9 @@ extension EngineSource {
 
   var engineName: String? { engine }
 
-  var tableNames: [String] { ["items", "interactions"] + tables.names.map { "data.\($0)" } }
+  var tableNames: [String] {
+    ["items", "users", "interactions"] + tables.names.map { "data.\($0)" }
+  }
 
   func table(_ reference: TableReference) throws -> ColumnTable? {
     switch reference {
@@ -100,11 +141,22 @@ extension EngineSource {
       if let other, other != engine { return nil }
       switch entity {
       case "item", "items": return items
-      case "interactions": return try tables.table(interactionTable)
+      case "user", "users": return state.userTable
+      case "interactions": return try rows(of: interactionTable)
       default: return nil
       }
-    case .table("data", let name): return try tables.table(name)
-    case .table: return nil
+    case .table("data", let name): return try rows(of: name)
+    case .table(_, let name): throw Self.noViews(name)
     }
+  }
+
+  private func rows(of table: String) throws -> ColumnTable? {
+    readsNoRows ? tables.columns(table) : try tables.table(table)
+  }
+
+  static func noViews(_ name: String) -> Diagnostic {
+    Diagnostic(
+      code: "not_available", "There is no view `\(name)`: this build has no views.",
+      help: "Read a table: FROM data.TABLE.")
   }
 }

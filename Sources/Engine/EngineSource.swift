@@ -9,6 +9,7 @@ struct EngineSource: QuerySource {
   let engine: String
   let interactionTable: String
   let embeddings: [EngineConfiguration.Embedding]
+  let filters: [EngineConfiguration.Filter]
   let state: StateSnapshot
   let generation: Generation?
   let now: Timestamp
@@ -16,8 +17,14 @@ struct EngineSource: QuerySource {
   let trends: RankCache<Double>
   let tables: TableReader
   let lexicalSettings: LexicalSettings?
+  /// What `text_search` over users reads; nil: every text column.
+  let userFields: [String]?
   /// Where histories and seen sets end; nil: now.
   var moment: AsOf?
+  /// The sessions that this query has encoded: retrieval and score ask for the same one.
+  private let sessions = SessionVectors()
+  /// Whether tables are asked for their columns alone.
+  var readsNoRows = false
 
   static let alreadySeen = "already_seen"
 
@@ -35,7 +42,7 @@ struct EngineSource: QuerySource {
     }
     return names
   }
-  var filterNames: [String] { [Self.alreadySeen] }
+  var filterNames: [String] { [Self.alreadySeen] + filters.map(\.name) }
   var derivedColumnNames: [String] {
     [
       "_derived_popular_rank", "_derived_trending_rank", "_derived_chronological_rank",
@@ -72,19 +79,18 @@ struct EngineSource: QuerySource {
     }
     let model = try model(embedding.model)
     guard let vector = try vector(of: encoder, model) else {
-      return popular(count, among, note: Self.popularNote(encoder))
+      return popular(count, among, note: "fallback: popular (\(unknownNote(encoder)))")
     }
     return nearest(to: vector, model, count, among, exactly)
   }
 
-  private static func popularNote(_ encoder: Encoder) -> String {
-    let who =
-      switch encoder {
-      case .precomputedUser(let user), .interactionPooling(let user, _, _):
-        "user '\(user.rawValue)' has no positive event that the model knows"
-      case .precomputedItem(let item): "the model does not know item '\(item.rawValue)'"
-      }
-    return "fallback: popular (\(who))"
+  /// Why there is no vector to search with.
+  func unknownNote(_ encoder: Encoder) -> String {
+    switch encoder {
+    case .precomputedUser(let user), .interactionPooling(let user, _, _):
+      "user '\(user.rawValue)' has no positive event that the model knows"
+    case .precomputedItem(let item): "the model does not know item '\(item.rawValue)'"
+    }
   }
 
   /// Items that the model knows by their score, then the others, newest first: an item without a
@@ -93,7 +99,7 @@ struct EngineSource: QuerySource {
     to vector: [Float], _ model: ServedModel, _ count: Int, _ among: Bitmap, _ exactly: Bool
   ) -> Nearest {
     var allowed = model.known
-    allowed.formIntersection(among.prefix(allowed.count))
+    allowed.formIntersection(among.resized(to: allowed.count))
     var found = Nearest(rows: [], scores: [])
     let answer = model.nearest(to: vector, count: count, among: allowed, exactly: exactly)
     found.search = SearchAccount(
@@ -136,23 +142,34 @@ struct EngineSource: QuerySource {
       cachedUser = nil
     }
     guard !tokens.isEmpty else { return Array(repeating: nil, count: rows.count) }
-    let vector = model.vector(for: tokens, user: cachedUser)
+    let vector = self.vector(model, of: tokens, user: cachedUser)
     let knownRows = rows.filter { model.token(of: $0) != nil }
     var scores = model.index.scores(of: knownRows.map(\.index), with: vector).makeIterator()
     return rows.map { model.token(of: $0) == nil ? nil : scores.next() }
   }
 
   func forbidden(filter: String, user: UserID?) throws -> [CatalogRow] {
-    guard filter == Self.alreadySeen else {
+    let place = filters.firstIndex { $0.name == filter }
+    guard filter == Self.alreadySeen || place != nil else {
       throw Diagnostic(.internalError, code: "unknown_filter", "No filter is called `\(filter)`.")
+    }
+    if let place, filters[place].userColumn == nil {
+      return state.forbidden(filter: place).rows.map { CatalogRow($0) }
     }
     guard let user else {
       throw Diagnostic(
         code: "missing_user", "The filter `\(filter)` is personal and needs a user.",
         help: "Write prebuilt('\(filter)', input_user_id=$user_id).")
     }
+    if let place { return state.forbidden(filter: place, user: user) }
     guard moment != nil else { return state.user(user)?.seen ?? [] }
     return Array(Set(events(of: user).map(\.row)))
+  }
+
+  func forbiddenToAll(filter: String) -> Bitmap? {
+    guard let place = filters.firstIndex(where: { $0.name == filter && $0.userColumn == nil })
+    else { return nil }
+    return state.forbidden(filter: place)
   }
 
   // MARK: vectors
@@ -166,8 +183,14 @@ struct EngineSource: QuerySource {
         + "column_order(columns='_derived_popular_rank ASC') answers.")
   }
 
+  /// The vector of a history or, where there is no user, of a session.
+  func vector(_ model: ServedModel, of tokens: [ItemToken], user: UserID?) -> [Float] {
+    guard user == nil else { return model.vector(for: tokens, user: user) }
+    return sessions.vector(of: tokens, model.name) { model.vector(for: tokens, user: nil) }
+  }
+
   /// nil where nothing is known that could be encoded.
-  private func vector(of encoder: Encoder, _ model: ServedModel) throws -> [Float]? {
+  func vector(of encoder: Encoder, _ model: ServedModel) throws -> [Float]? {
     switch encoder {
     case .precomputedUser(let user):
       let tokens = recentTokens(of: user, model, limit: model.policy.maximumLength)
@@ -203,8 +226,8 @@ struct EngineSource: QuerySource {
 }
 
 extension Bitmap {
-  /// The first rows of the set; rows past the end are not in it.
-  fileprivate func prefix(_ newCount: Int) -> Bitmap {
+  /// The set over more or fewer rows; rows past the end are not in it.
+  func resized(to newCount: Int) -> Bitmap {
     if newCount == count { return self }
     let wordCount = (newCount + 63) / 64
     var words = Array(self.words.prefix(wordCount))

@@ -32,6 +32,8 @@ package final class ServedModel: Sendable {
   /// The token of each catalog row, or -1.
   private let tokens: [Int32]
   private let vectors = UserVectorCache()
+  /// The vectors of all users, for queries that rank them.
+  let users: UserIndex
   /// The same rows with the quickest search that there is by now.
   let searcher: Published<VectorSearcher>
 
@@ -59,6 +61,7 @@ package final class ServedModel: Sendable {
     self.tokens = tokens
     self.known = known
     index = ExactIndex(vectors: rows, width: width, kernels: kernels)
+    users = UserIndex(width: width, kernels: kernels)
     searcher = Published(VectorSearcher(index))
   }
 

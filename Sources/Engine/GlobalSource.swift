@@ -14,7 +14,7 @@ struct GlobalSource: QuerySource {
   func table(_ reference: TableReference) throws -> ColumnTable? {
     switch reference {
     case .table("data", let name): return try tables.table(name)
-    case .table: return nil
+    case .table(_, let name): throw EngineSource.noViews(name)
     case .entity(let entity, let name):
       guard let name else {
         throw Diagnostic(
@@ -27,6 +27,7 @@ struct GlobalSource: QuerySource {
       }
       switch entity {
       case "item", "items": return engine.snapshot.catalog
+      case "user", "users": return engine.snapshot.userTable
       case "interactions": return try tables.table(engine.mapping.interactionTable.name)
       default: return nil
       }

@@ -42,9 +42,7 @@ extension RiffleDatabase {
     var found: [(ServedEngine, EntityMapping)] = []
     var problems: [Diagnostic] = []
     for engine in followingEngines {
-      let mapping = engine.mapping
-      guard mapping.interactionTable.name == schema.name || mapping.itemTable?.name == schema.name
-      else { continue }
+      guard engine.reads(table: schema.name) else { continue }
       if engine.isReplaying {
         problems.append(
           Diagnostic(

@@ -47,6 +47,7 @@ package final class RiffleDatabase: Sendable {
   let moreMetrics = Mutex<[@Sendable (inout MetricsText) -> Void]>([])
   private let chores = ChoreTimer()
   private let tableReader: TableReader
+  private let placements: PlacementLog
   private let dataQueries = QueryEngine(cacheBytes: 0)
 
   /// Opens a directory, which is made where there is none, and everything in it.
@@ -61,6 +62,7 @@ package final class RiffleDatabase: Sendable {
     tableReader = TableReader(log)
     desk = IngestDesk(try log.entries(kind: IngestDesk.entryKind))
     states = StateKeeper(log, logger: logger)
+    placements = PlacementLog(log, logger: logger)
     trainer = TrainingQueue(log: log, threads: options.trainingThreads, logger: logger)
     log.onCommit { [weak self] batches, through in self?.observe(batches, through) }
     try restoreEngines()
@@ -100,11 +102,12 @@ package final class RiffleDatabase: Sendable {
     trainer.stop()
     states.stop(engines)
     desk.save(into: log)
+    placements.close()
     log.close()
   }
 
   private func observe(_ batches: [CommittedBatch], _ through: LogPosition) {
-    for batch in batches where !batch.replaced.isEmpty { tableReader.forget(batch.table) }
+    for batch in batches where !batch.replaced.isEmpty { tableReader.rowsGone(batch) }
     for engine in followingEngines { engine.observe(batches, through) }
   }
 
@@ -188,7 +191,7 @@ package final class RiffleDatabase: Sendable {
     } catch {
       throw Diagnostics(error.all + furtherProblems(in: text, origin: origin))
     }
-    let engine = try prepare(configuration, createdAt: .now())
+    let engine = try prepare(configuration, createdAt: .now(), isRestored: false)
     let isTaken = registered.withLock { engines in
       if engines.following[engine.name] != nil { return true }
       engines.following[engine.name] = engine
@@ -240,7 +243,7 @@ package final class RiffleDatabase: Sendable {
   /// - Throws: `table_in_use` where an engine reads it; `unknown_table`.
   package func deleteTable(named name: String) async throws {
     let users = registered.withLock { Array($0.following.values) }.filter {
-      $0.mapping.interactionTable.name == name || $0.mapping.itemTable?.name == name
+      $0.tableNames.contains(name)
     }
     guard users.isEmpty else {
       throw Diagnostic(
@@ -260,7 +263,7 @@ package final class RiffleDatabase: Sendable {
   private func furtherProblems(in text: String, origin: String) -> [Diagnostic] {
     guard let settings = try? SettingNode(parsing: text, origin: origin).json else { return [] }
     var problems: [Diagnostic] = []
-    for key in ["interaction_table", "item_table"] {
+    for key in ["interaction_table", "item_table", "user_table"] {
       let reference = settings["data"]?[key]
       guard let name = reference?.string ?? reference?["name"]?.string else { continue }
       do throws(Diagnostic) {
@@ -282,26 +285,53 @@ package final class RiffleDatabase: Sendable {
 
   /// Checks a configuration against the tables and its saved queries.
   private func prepare(
-    _ configuration: EngineConfiguration, createdAt: Timestamp
+    _ configuration: EngineConfiguration, createdAt: Timestamp, isRestored: Bool
   ) throws -> ServedEngine {
     var problems: [Diagnostic] = []
     let mapping = mapping(of: configuration, &problems) { name throws(Diagnostic) in
       try log.schema(of: name)
     }
-    for query in configuration.queries {
-      do throws(Diagnostics) {
-        _ = try PreparedQuery(query.text)
+    var filters: [FilterMapping] = []
+    for filter in configuration.data.filters {
+      var table: TableSchema?
+      do throws(Diagnostic) {
+        table = try log.schema(of: filter.table.name).keeping(filter.table)
       } catch {
-        problems += error.all.map { $0.placed(at: "queries.\(query.name)") }
+        var problem = error
+        problem.place = filter.table.path
+        problems.append(problem)
       }
+      guard let table else { continue }
+      do throws(Diagnostics) {
+        filters.append(try FilterMapping(filter, of: table))
+      } catch { problems += error.all }
     }
     var serving: ServingSettings?
     do throws(Diagnostics) {
       serving = try ServingSettings(configuration.json)
     } catch { problems += error.all }
-    guard problems.isEmpty, let mapping, let serving else { throw Diagnostics(problems) }
-    return ServedEngine(
-      configuration, mapping, createdAt: createdAt, serving: serving, tables: tableReader)
+    guard let mapping, let serving, problems.isEmpty || !isRestored else {
+      throw Diagnostics(problems + furtherProblems(in: configuration.queries))
+    }
+    let engine = ServedEngine(
+      configuration, mapping, filters: filters, createdAt: createdAt, serving: serving,
+      tables: tableReader, placements: placements)
+    // An engine that was good when it was made goes on serving, whatever its queries name.
+    if !isRestored { problems += engine.problemsOfQueries() }
+    if !problems.isEmpty { throw Diagnostics(problems) }
+    return engine
+  }
+
+  /// Problems of saved queries' form alone, where there is no engine to check their names with.
+  private func furtherProblems(in queries: [EngineConfiguration.SavedQuery]) -> [Diagnostic] {
+    queries.flatMap { query -> [Diagnostic] in
+      do throws(Diagnostics) {
+        _ = try PreparedQuery(query.text)
+        return []
+      } catch {
+        return error.all.map { $0.placed(at: "queries.\(query.name)") }
+      }
+    }
   }
 
   /// Finds the columns of an engine's users and items; nil where there are problems.
@@ -323,15 +353,19 @@ package final class RiffleDatabase: Sendable {
     let data = configuration.data
     let interactions = find(data.interactionTable)
     let items = find(data.itemTable)
+    let users = find(data.userTable)
     var columns = EntityColumns()
     columns.userID = data.userColumn
     columns.itemID = data.itemColumn
     if let label = data.labelColumn { columns.label = label }
     if let time = data.timeColumn { columns.createdAt = time }
     if let event = data.eventColumn { columns.eventValue = event }
-    guard let interactions, items != nil || data.itemTable == nil else { return nil }
+    let haveAll =
+      (items != nil || data.itemTable == nil) && (users != nil || data.userTable == nil)
+    guard let interactions, haveAll else { return nil }
     do throws(Diagnostics) {
-      return try EntityMapping(interactions: interactions, items: items, columns: columns)
+      return try EntityMapping(
+        interactions: interactions, items: items, users: users, columns: columns)
     } catch {
       problems += error.all
       return nil
@@ -363,7 +397,7 @@ package final class RiffleDatabase: Sendable {
   private func restoreEngine(_ entry: RegistryEntry) throws {
     let record = try EngineRecord(JSON(parsing: entry.json))
     let configuration = try EngineConfiguration(parsing: record.source, origin: entry.name)
-    let engine = try prepare(configuration, createdAt: record.createdAt)
+    let engine = try prepare(configuration, createdAt: record.createdAt, isRestored: true)
     registered.withLock { $0.following[engine.name] = engine }
     if try engine.resume(from: states, log) {
       logger.debug("Took up a stored state", metadata: ["engine": "\(engine.name)"])
@@ -393,18 +427,6 @@ package final class RiffleDatabase: Sendable {
 
   /// Engines that could not be opened, with why.
   package var brokenEngines: [String: String] { registered.withLock { $0.broken } }
-
-  /// Runs work that takes long or waits for the disk on a thread that is none of the shared pool's,
-  /// so that queries go on.
-  func outsideThePool<Answer: Sendable>(
-    _ body: @escaping @Sendable () throws -> Answer
-  ) async throws -> Answer {
-    try await withCheckedThrowingContinuation { continuation in
-      DispatchQueue.global().async {
-        continuation.resume(with: Result { try body() })
-      }
-    }
-  }
 }
 
 /// Calls a body from time to time, until it is cancelled.
@@ -489,7 +511,7 @@ extension TableSchema {
 
 extension Diagnostic {
   /// The problem with its place, where it has none; a span keeps its text and names where it stands.
-  fileprivate func placed(at place: String) -> Diagnostic {
+  func placed(at place: String) -> Diagnostic {
     var copy = self
     if copy.place == nil { copy.place = place }
     if copy.span?.origin == "query" { copy.span?.origin = place }

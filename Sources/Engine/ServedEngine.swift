@@ -13,6 +13,8 @@ package final class ServedEngine: Sendable {
   /// Which tables and columns make the users and items; it changes when a table is altered.
   var mapping: EntityMapping { mappings.current }
   private let mappings: Published<EntityMapping>
+  /// The tables whose rows make the state.
+  let tableNames: Set<String>
   private let follower: Mutex<Follower>
   private let state: Published<StateSnapshot>
   private let published: Published<Generation?>
@@ -20,6 +22,8 @@ package final class ServedEngine: Sendable {
   private let popularity = RankCache<Int32> { $0.interactionCounts }
   private let trends = RankCache<Double> { $0.trendWeights }
   private let tables: TableReader
+  private let placements: PlacementLog
+  let filters: [FilterMapping]
   let serving: ServingSettings
   private let pages: PageStore
   private let queries = QueryEngine()
@@ -35,16 +39,21 @@ package final class ServedEngine: Sendable {
   }
 
   init(
-    _ configuration: EngineConfiguration, _ mapping: EntityMapping, createdAt: Timestamp,
-    serving: ServingSettings, tables: TableReader
+    _ configuration: EngineConfiguration, _ mapping: EntityMapping, filters: [FilterMapping],
+    createdAt: Timestamp, serving: ServingSettings, tables: TableReader, placements: PlacementLog
   ) {
+    self.placements = placements
+    self.filters = filters
+    tableNames = Set(
+      [mapping.interactionTable, mapping.itemTable, mapping.userTable].compactMap { $0?.name }
+        + filters.map(\.table))
     self.serving = serving
     self.tables = tables
     pages = PageStore(lifetimeSeconds: serving.pageSeconds)
     self.configuration = configuration
     mappings = Published(mapping)
     self.createdAt = createdAt
-    let fold = StateFold(mapping)
+    let fold = StateFold(mapping, filters: filters)
     state = Published(fold.snapshot())
     follower = Mutex(Follower(fold: fold))
     published = Published(nil)
@@ -63,10 +72,8 @@ package final class ServedEngine: Sendable {
 
   /// Folds everything that the log holds already. Commits may go on meanwhile.
   func replay(_ log: LogStore, after start: LogPosition = .start) throws {
-    var tables = [mapping.interactionTable.name]
-    if let items = mapping.itemTable { tables.append(items.name) }
     let end = try log.replay(
-      tables: tables, after: start, undoing: start > .start
+      tables: tableNames.sorted(), after: start, undoing: start > .start
     ) { batches, through in
       follower.withLock { $0.fold.apply(batches, through: through) }
     }
@@ -86,7 +93,7 @@ package final class ServedEngine: Sendable {
   ///
   /// - Returns: false where there is none, or one that is none of this log; nothing has changed then.
   func resume(from states: StateKeeper, _ log: LogStore) throws -> Bool {
-    let tables = [mapping.interactionTable.name] + (mapping.itemTable.map { [$0.name] } ?? [])
+    let tables = tableNames.sorted()
     let start: LogPosition? = try follower.withLock { follower in
       guard let stored = states.fold(of: self) else { return nil }
       let through = stored.snapshot().through
@@ -106,7 +113,7 @@ package final class ServedEngine: Sendable {
 
   /// Whether the engine reads a table.
   package func reads(table: String) -> Bool {
-    mapping.interactionTable.name == table || mapping.itemTable?.name == table
+    tableNames.contains(table)
   }
 
   /// The user of a row of the interaction table.
@@ -136,8 +143,15 @@ package final class ServedEngine: Sendable {
       if asOf >= position { return }
       try await Task.sleep(for: .milliseconds(5))
     }
-    throw Diagnostic(
-      .unavailable, code: "position_not_reached",
+    throw notReached(position)
+  }
+
+  package static let notReached = "position_not_reached"
+
+  /// The problem of a query that asks for a position which the state has not come to.
+  package func notReached(_ position: LogPosition) -> Diagnostic {
+    Diagnostic(
+      .unavailable, code: Self.notReached,
       "The engine `\(name)` is at position \(asOf.rawValue); the query asks for "
         + "\(position.rawValue).", at: "at_least",
       help: "Send the query again, or leave at_least out.")
@@ -208,10 +222,7 @@ package final class ServedEngine: Sendable {
     let state = snapshot
     let generation = generation
     let now = Timestamp.now()
-    let source = EngineSource(
-      engine: name, interactionTable: mapping.interactionTable.name,
-      embeddings: configuration.embeddings, state: state, generation: generation, now: now,
-      popularity: popularity, trends: trends, tables: tables, lexicalSettings: serving.lexical)
+    let source = source(state, generation, now)
     var options = QueryOptions()
     options.explains = call.explains
     options.showsJourneys = call.showsJourneys
@@ -234,9 +245,52 @@ package final class ServedEngine: Sendable {
           QueryRequest(text: call.text, parameters: call.parameters, options: options), on: source)
       }
     if let name = call.queryName { statements = statements.map { $0.named(name) } }
-    return EngineAnswer(
+    let answer = EngineAnswer(
       engine: name, statements: statements, asOf: state.through, generation: generation, now: now,
       duration: clock.now - start)
+    placements.record(answer, query: call.queryName)
+    return answer
+  }
+
+  /// Whether a query of this engine takes so little that the thread which read it may answer it, with
+  /// others waiting behind.
+  package var isQuick: Bool { snapshot.itemCount <= Self.rowsAnsweredAtOnce }
+  private static let rowsAnsweredAtOnce = 20_000
+
+  /// Whether a query reads tables from the disk.
+  package func waitsForDisk(_ call: QueryCall) -> Bool {
+    prepared(call.text)?.readsTables ?? false
+  }
+
+  private func source(
+    _ state: StateSnapshot, _ generation: Generation?, _ now: Timestamp
+  ) -> EngineSource {
+    EngineSource(
+      engine: name, interactionTable: mapping.interactionTable.name,
+      embeddings: configuration.embeddings, filters: configuration.data.filters, state: state,
+      generation: generation, now: now, popularity: popularity, trends: trends, tables: tables,
+      lexicalSettings: serving.lexical, userFields: serving.lexicalUserFields)
+  }
+
+  /// What is wrong with the saved queries, as far as that can be told before they are asked: their
+  /// form, and the names of columns, models, embeddings, filters and tables.
+  func problemsOfQueries() -> [Diagnostic] {
+    var source = source(snapshot, nil, .now())
+    source.readsNoRows = true
+    return configuration.queries.flatMap { query -> [Diagnostic] in
+      var values: [String: JSON] = [:]
+      for parameter in query.parameters {
+        if let value = parameter.defaultValue { values[parameter.name] = value }
+      }
+      let problems: [Diagnostic]
+      do throws(Diagnostics) {
+        problems = queries.problems(
+          of: try PreparedQuery(query.text), parameters: values, on: source)
+      } catch {
+        problems = error.all
+      }
+      return problems.map { $0.placed(at: "queries.\(query.name)") }
+    }
   }
 
   /// A query that runs longer is ended.

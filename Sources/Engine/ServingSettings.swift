@@ -4,6 +4,8 @@ package import QueryEngine
 /// What an engine's configuration says of serving queries.
 package struct ServingSettings: Sendable {
   package var lexical: LexicalSettings?
+  /// `index.lexical_search.user_fields`; every text column of users where nil.
+  package var lexicalUserFields: [String]?
   /// `deployment.pagination.page_expiration_in_seconds`. Default half an hour.
   package var pageSeconds = 1800.0
   /// `index.vector_search`
@@ -28,6 +30,15 @@ package struct ServingSettings: Sendable {
     }
     if let given = configuration["index"]?["lexical_search"], given != .null {
       lexical = Self.lexical(given, &problems)
+      if let fields = given["user_fields"], fields != .null {
+        lexicalUserFields = (fields.array ?? [fields]).compactMap(\.string)
+        if lexicalUserFields?.isEmpty == true {
+          problems.append(
+            Diagnostic(
+              code: "wrong_type", "`user_fields` is a list of columns.",
+              at: "index.lexical_search.user_fields"))
+        }
+      }
     }
     if let given = configuration["index"]?["vector_search"], given != .null {
       vectorSearch = VectorSearchSettings(given, &problems)

@@ -65,7 +65,8 @@ final class StateKeeper: Sendable {
       let data = try Data(contentsOf: URL(filePath: path), options: .mappedIfSafe)
       let identity = try log.identity()
       let fold = try data.withUnsafeBytes { bytes throws(StateFileFault) in
-        try StateFold(engine.mapping, reading: bytes, database: identity)
+        try StateFold(
+          engine.mapping, filters: engine.filters, reading: bytes, database: identity)
       }
       let through = fold.snapshot().through
       guard through <= log.through else {

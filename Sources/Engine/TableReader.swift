@@ -6,102 +6,134 @@ import Synchronization
 
 /// Tables of the log as columns in memory, for data queries.
 ///
-/// A table is read when a query asks for it and kept while the log stands still; where rows are never
-/// replaced, only the new ones are read. A few tables are kept: the others are read again.
+/// A table is read when a query first asks for it; later queries read only the rows that have come
+/// since. A few tables are kept: the others are read again. Reading waits for the disk, so it is no
+/// work for the shared pool.
 final class TableReader: Sendable {
-  private struct Kept {
-    var through: LogPosition
-    var columns: [ColumnDefinition]
-    var table: ColumnTable
-    var lastUsed: Int
-  }
   private struct State {
-    var tables: [String: Kept] = [:]
-    /// Counts how often rows of a table have gone, so that what was read before is not kept after.
-    var epochs: [String: Int] = [:]
+    var tables: [String: (table: KeptTable, lastUsed: Int)] = [:]
     var tick = 0
   }
 
   private let log: LogStore
   private let state = Mutex(State())
   private static let mostTables = 4
-  /// A larger table is refused: it would not fit beside everything else.
-  private static let mostRows = 50_000_000
 
   init(_ log: LogStore) { self.log = log }
 
   var names: [String] { log.tables().map(\.schema.name).sorted() }
 
-  /// Forgets what was read of a table: rows of it have gone.
-  func forget(_ name: String) {
-    state.withLock { state in
-      state.tables[name] = nil
-      state.epochs[name, default: 0] += 1
+  /// The columns of a table without its rows, or nil where there is no such table.
+  func columns(_ name: String) -> ColumnTable? {
+    (log.table(name)?.schema).map { ColumnTable($0.columns) }
+  }
+
+  /// Forgets a table of which rows have gone without another in their place.
+  func rowsGone(_ batch: CommittedBatch) {
+    let isKept = state.withLock { $0.tables[batch.table] != nil }
+    guard isKept, let schema = log.table(batch.table)?.schema else { return }
+    let keys = schema.uniqueKeys.compactMap { schema.index(of: $0) }
+    if !keys.isEmpty {
+      let new = Set(batch.inserted.map { row in keys.map { row.values[$0] } })
+      if batch.replaced.allSatisfy({ row in new.contains(keys.map { row.values[$0] }) }) { return }
     }
+    state.withLock { $0.tables[batch.table] = nil }
   }
 
   /// The rows of a table as they are now, or nil where there is no such table.
+  ///
+  /// They stand in the order in which they first came; a row that replaced another stands in its place.
   func table(_ name: String) throws -> ColumnTable? {
-    guard let schema = log.table(name)?.schema else { return nil }
-    let through = log.through
-    let (kept, epoch) = state.withLock { state in
+    guard let stored = log.table(name) else { return nil }
+    let kept = state.withLock { state in
       state.tick += 1
-      let epoch = state.epochs[name, default: 0]
-      guard state.tables[name]?.columns == schema.columns else { return (nil as Kept?, epoch) }
-      state.tables[name]?.lastUsed = state.tick
-      return (state.tables[name], epoch)
-    }
-    if let kept, kept.through >= through { return kept.table }
-    var table = ColumnTable(schema.columns)
-    var start = LogPosition.start
-    // The dictionaries of a kept table may be extended by one writer alone, so a table is read anew
-    // unless it holds numbers only; reading is what replay is fast at.
-    if let kept, schema.uniqueKeys.isEmpty, schema.columns.allSatisfy({ !$0.type.holdsText }) {
-      table = kept.table
-      start = kept.through
-    }
-    let end = try log.replay(tables: [name], after: start) { batches, _ in
-      for batch in batches {
-        for row in batch.inserted {
-          if table.rowCount >= Self.mostRows {
-            throw Diagnostic(
-              code: "table_too_large",
-              "The table `\(name)` has more than \(Self.mostRows) rows; data queries read no more.")
-          }
-          table.setRow(table.appendEmptyRow(), to: row.values.map(Self.cell))
-        }
-      }
-    }
-    state.withLock { state in
-      if state.epochs[name, default: 0] != epoch { return }
-      if let kept = state.tables[name], kept.through > end, kept.columns == schema.columns {
-        return
-      }
-      state.tick += 1
-      state.tables[name] = Kept(
-        through: end, columns: schema.columns, table: table, lastUsed: state.tick)
+      var kept = state.tables[name]?.table
+      // A table that was dropped and made again is another one.
+      if kept == nil || kept?.stored != stored { kept = KeptTable(stored) }
+      guard let kept else { preconditionFailure("a table was made") }
+      state.tables[name] = (kept, state.tick)
       while state.tables.count > Self.mostTables {
         guard let oldest = state.tables.min(by: { $0.value.lastUsed < $1.value.lastUsed }) else {
           break
         }
         state.tables[oldest.key] = nil
       }
+      return kept
     }
-    return table
+    return try kept.rows(of: log)
+  }
+}
+
+/// One table in memory, with the one writer that may extend its dictionaries.
+private final class KeptTable: Sendable {
+  let stored: StoredTable
+  private let contents: Mutex<Contents>
+  /// A larger table is refused: it would not fit beside everything else.
+  private static let mostRows = 50_000_000
+
+  private struct Contents {
+    var through = LogPosition.start
+    var table: ColumnTable
+    /// The row of each unique key; empty where nothing is ever replaced.
+    var rows: [[Value]: Int32] = [:]
+    let keys: [Int]
+  }
+
+  init(_ stored: StoredTable) {
+    self.stored = stored
+    let schema = stored.schema
+    contents = Mutex(
+      Contents(
+        table: ColumnTable(schema.columns),
+        keys: schema.uniqueKeys.compactMap { schema.index(of: $0) }
+      ))
+  }
+
+  func rows(of log: LogStore) throws -> ColumnTable {
+    try contents.withLock { contents in
+      guard contents.through < log.through else { return contents.table }
+      do {
+        contents.through = try log.replay(
+          tables: [stored.schema.name], after: contents.through
+        ) { batches, _ in
+          for batch in batches {
+            for row in batch.inserted {
+              try KeptTable.take(row.values, &contents, stored.schema.name)
+            }
+          }
+        }
+      } catch {
+        // Half of the new rows may be in; the next query begins from nothing.
+        contents = Contents(table: ColumnTable(stored.schema.columns), keys: contents.keys)
+        throw error
+      }
+      return contents.table
+    }
+  }
+
+  private static func take(
+    _ values: [Value], _ contents: inout Contents, _ name: String
+  ) throws {
+    let key = contents.keys.map { values[$0] }
+    // A row with a null in its key stands for itself.
+    let isUnique = !key.isEmpty && !key.contains(where: \.isNull)
+    if isUnique, let row = contents.rows[key] {
+      contents.table.setRow(Int(row), to: values.map(cell))
+      return
+    }
+    if contents.table.rowCount >= mostRows {
+      throw Diagnostic(
+        code: "table_too_large",
+        "The table `\(name)` has more than \(mostRows) rows; data queries read no more.")
+    }
+    let row = contents.table.appendEmptyRow()
+    contents.table.setRow(row, to: values.map(cell))
+    if isUnique { contents.rows[key] = Int32(row) }
   }
 
   /// Columns hold bytes as Base64.
   private static func cell(_ value: Value) -> Value {
     if case .bytes(let bytes) = value { return .string(Data(bytes).base64EncodedString()) }
     return value
-  }
-}
-
-extension ColumnType {
-  fileprivate var holdsText: Bool {
-    switch self {
-    case .bool, .int32, .int64, .float, .double, .dateTime, .int64Array, .float64Array: false
-    default: true
-    }
   }
 }

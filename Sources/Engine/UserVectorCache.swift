@@ -58,3 +58,27 @@ extension UserVectorCache.Halves {
     young[user] = entry
   }
 }
+
+/// The vectors of the sessions that one query has encoded; a few at most.
+final class SessionVectors: Sendable {
+  private struct Session {
+    var model: String
+    var tokens: [ItemToken]
+    var vector: [Float]
+  }
+
+  private let known = Mutex<[Session]>([])
+
+  func vector(of tokens: [ItemToken], _ model: String, encode: () -> [Float]) -> [Float] {
+    let kept = known.withLock { known in
+      known.first { $0.model == model && $0.tokens == tokens }?.vector
+    }
+    if let kept { return kept }
+    let vector = encode()
+    // Explanations leave one event out after the other, which never comes again.
+    known.withLock { known in
+      if known.count < 8 { known.append(Session(model: model, tokens: tokens, vector: vector)) }
+    }
+    return vector
+  }
+}

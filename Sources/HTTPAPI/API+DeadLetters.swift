@@ -35,7 +35,7 @@ extension API {
   func listDeadLetters(_ request: APIRequest) async throws -> APIReply {
     var query = try deadLetterQuery(request)
     query.limit = min(query.limit, 1000)
-    let letters = try await offThePool { [query] in try database.deadLetters(query) }
+    let letters = try await outsideThePool { [query, database] in try database.deadLetters(query) }
     return Self.json([
       "dead_letters": .array(letters.map { $0.json }),
       "next_after": letters.count == query.limit
@@ -45,7 +45,9 @@ extension API {
 
   func countDeadLetters(_ request: APIRequest) async throws -> APIReply {
     let table = try deadLetterQuery(request).table
-    let counts = try await offThePool { try database.deadLetterCounts(table: table) }
+    let counts = try await outsideThePool { [database] in
+      try database.deadLetterCounts(table: table)
+    }
     return Self.json([
       "total": .int(Int64(counts.reduce(0) { $0 + $1.count })),
       "counts": .array(

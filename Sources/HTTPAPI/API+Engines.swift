@@ -46,44 +46,75 @@ extension API {
     ])
   }
 
-  func query(_ request: APIRequest, engine name: String) async throws -> APIReply {
-    let engine = try database.engine(named: name)
-    let body = try await jsonBody(request)
+  /// Where a query goes: to an engine, as a saved query or as the body says.
+  struct QueryRoute: Sendable {
+    var engine: String
+    var saved: String?
+  }
+
+  /// Answers a query, outside of the shared pool where it waits for the disk.
+  func answer(_ route: QueryRoute, _ request: APIRequest) async throws -> APIReply {
+    let body = try await wholeBody(request)
+    for _ in 0..<200 {
+      do {
+        return try await answer(route, body)
+      } catch let problem as Diagnostic where problem.code == ServedEngine.notReached {
+        // The position may be on its way; a second is what a query waits for it.
+        try await Task.sleep(for: .milliseconds(5))
+      }
+    }
+    return try await answer(route, body)
+  }
+
+  private func answer(_ route: QueryRoute, _ body: [UInt8]) async throws -> APIReply {
+    if let reply = try query(route, body, onlyAtOnce: false) { return reply }
+    return try await outsideThePool { try query(route, body, onlyAtOnce: nil) ?? Self.json(.null) }
+  }
+
+  /// Answers a query here and now.
+  ///
+  /// - Parameter onlyAtOnce: whether it must not take long; nil: nor matters what it waits for.
+  /// - Returns: nil where this is not the place to do it.
+  func query(_ route: QueryRoute, _ bytes: [UInt8], onlyAtOnce: Bool?) throws -> APIReply? {
+    let engine = try database.engine(named: route.engine)
+    if onlyAtOnce == true, !engine.isQuick { return nil }
+    let call: QueryCall
+    let body: JSON
+    if let name = route.saved {
+      let saved = try engine.savedQuery(named: name)
+      // The published command line sends an empty body.
+      body = bytes.isEmpty ? .object([]) : try JSON(parsing: bytes)
+      var made = try Self.call(body, text: saved.text)
+      made.parameters = try saved.call(with: made.parameters).parameters
+      made.queryName = saved.name
+      call = made
+    } else {
+      body = try JSON(parsing: bytes)
+      call = try Self.call(body, text: try Self.queryText(body))
+    }
+    if let position = call.atLeast, engine.asOf < position {
+      if onlyAtOnce == true { return nil }
+      throw engine.notReached(position)
+    }
+    if onlyAtOnce != nil, engine.waitsForDisk(call) { return nil }
+    let withMetadata = try Self.flag("return_metadata", body) ?? (route.saved != nil)
+    return Self.answer(try engine.answer(call), withMetadata: withMetadata)
+  }
+
+  private static func queryText(_ body: JSON) throws -> String {
     guard let query = body["query"], query != .null else {
       throw Diagnostic(
         code: "missing_query", "The body has no `query`.", at: "query",
         help: "Send {\"query\": \"SELECT ...\", \"parameters\": {\"user_id\": \"u1\"}}.")
     }
-    let text: String
     switch query {
-    case .string(let given): text = given
-    case .object: text = try QueryCall(document: query).text
+    case .string(let given): return given
+    case .object: return try QueryCall(document: query).text
     default:
       throw Diagnostic(
         code: "wrong_type", "`query` is \(query.kindName); it must be a text or an object.",
         at: "query", help: "Write \"SELECT ...\", or the JSON form of a query.")
     }
-    let call = try Self.call(body, text: text)
-    if let position = call.atLeast { try await engine.reach(position) }
-    let withMetadata = try Self.flag("return_metadata", body) ?? false
-    return Self.answer(try engine.answer(call), withMetadata: withMetadata)
-  }
-
-  func savedQuery(
-    _ request: APIRequest, _ query: String, engine name: String
-  ) async throws -> APIReply {
-    let engine = try database.engine(named: name)
-    let saved = try engine.savedQuery(named: query)
-    let bytes = try await wholeBody(request)
-    // The published command line sends an empty body.
-    let body = bytes.isEmpty ? .object([]) : try JSON(parsing: bytes)
-    let given = try Self.call(body, text: saved.text)
-    var call = given
-    call.parameters = try saved.call(with: given.parameters).parameters
-    call.queryName = saved.name
-    if let position = call.atLeast { try await engine.reach(position) }
-    let withMetadata = try Self.flag("return_metadata", body) ?? true
-    return Self.answer(try engine.answer(call), withMetadata: withMetadata)
   }
 
   /// `POST /v2/query`
@@ -100,7 +131,9 @@ extension API {
       if let position = call.atLeast { try await engine.reach(position) }
       return Self.answer(try engine.answer(call), withMetadata: true)
     }
-    return Self.json(Self.statements(try database.answer(call)))
+    // Tables are read from the disk.
+    return Self.json(
+      Self.statements(try await outsideThePool { [database] in try database.answer(call) }))
   }
 
   private static func call(_ body: JSON, text: String) throws -> QueryCall {

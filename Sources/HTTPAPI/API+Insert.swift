@@ -47,7 +47,7 @@ extension API {
     return ingest
   }
 
-  private static func format(of request: APIRequest) throws -> RowFormat {
+  static func format(of request: APIRequest) throws -> RowFormat {
     if let name = request.parameters["format"] {
       if let format = RowFormat(rawValue: name == "ndjson" ? "jsonl" : name) { return format }
       let names = RowFormat.allCases.map(\.rawValue)

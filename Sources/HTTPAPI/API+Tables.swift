@@ -10,9 +10,12 @@ extension API {
   }
 
   func viewTable(_ name: String) async throws -> APIReply {
-    let table = try await offThePool { try database.table(named: name) }
+    // The rows are counted in the database.
+    let table = try await outsideThePool { [database] in try database.table(named: name) }
     let alerts = try database.schemaAlerts(table: name)
-    let dead = try await offThePool { try database.deadLetterCounts(table: name) }
+    let dead = try await outsideThePool { [database] in
+      try database.deadLetterCounts(table: name)
+    }
     var members = Self.members(of: table)
     members.append(
       JSON.Member(
@@ -67,14 +70,5 @@ extension API {
   func clearAlerts(_ table: String) throws -> APIReply {
     let count = try database.clearSchemaAlerts(table: table)
     return Self.json(["message": .string("Cleared \(count) alerts of `\(table)`.")])
-  }
-
-  /// Runs what waits for the disk on a thread that is none of the shared pool's.
-  func offThePool<Answer: Sendable>(
-    _ body: @escaping @Sendable () throws -> Answer
-  ) async throws -> Answer {
-    try await withCheckedThrowingContinuation { continuation in
-      DispatchQueue.global().async { continuation.resume(with: Result { try body() }) }
-    }
   }
 }

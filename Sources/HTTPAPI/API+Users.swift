@@ -4,7 +4,7 @@ import Engine
 extension API {
   /// `GET /v2/users/{id}/export`
   func exportUser(_ user: String) async throws -> APIReply {
-    Self.json(try await offThePool { try database.exportUser(user) })
+    Self.json(try await outsideThePool { [database] in try database.exportUser(user) })
   }
 
   /// `DELETE /v2/users/{id}`

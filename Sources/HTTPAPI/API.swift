@@ -43,13 +43,20 @@ package struct APIRequest: Sendable {
     self.init(method, String(parts[0]), contentType: contentType, apiKey: apiKey) { each in
       if !body.isEmpty { try await each(body) }
     }
-    for pair in parts.dropFirst().first?.split(separator: "&") ?? [] {
+    if parts.count > 1 { parameters = Self.parameters(parts[1]) }
+  }
+
+  /// Reads `a=1&b=2`, percent-encoded.
+  static func parameters(_ query: Substring) -> [String: String] {
+    var parameters: [String: String] = [:]
+    for pair in query.split(separator: "&") {
       let sides = pair.split(separator: "=", maxSplits: 1)
       guard let name = sides.first else { continue }
       let value = sides.count > 1 ? String(sides[1]) : ""
       parameters[name.removingPercentEncoding ?? String(name)] =
         value.removingPercentEncoding ?? value
     }
+    return parameters
   }
 }
 
@@ -91,25 +98,49 @@ package struct API: Sendable {
     self.logger = logger
   }
 
-  /// Answers a request; problems become replies.
+  /// Answers a request; problems become replies. `HEAD` is answered as `GET`: whoever sends the reply
+  /// leaves the body out.
   package func answer(_ request: APIRequest) async -> APIReply {
+    var request = request
+    if request.method == "HEAD" { request.method = "GET" }
     do {
       return try await route(request)
-    } catch let problems as Diagnostics {
-      return Self.failure(problems)
-    } catch let problem as Diagnostic {
-      return Self.failure(Diagnostics(problem))
-    } catch let problem as RouteProblem {
+    } catch {
+      return reply(to: error, request)
+    }
+  }
+
+  /// Answers a query of a small catalogue without waiting for anything, so that the thread which read
+  /// the request can do it; nil for every other request.
+  ///
+  /// - Parameter body: the whole body.
+  package func answerAtOnce(_ request: APIRequest, body: [UInt8]) -> APIReply? {
+    guard request.method == "POST", request.contentEncoding == nil,
+      let route = Self.queryRoute(request.path)
+    else { return nil }
+    do {
+      try authorize(request)
+      return try query(route, body, onlyAtOnce: true)
+    } catch {
+      return reply(to: error, request)
+    }
+  }
+
+  private func reply(to error: any Error, _ request: APIRequest) -> APIReply {
+    switch error {
+    case let problems as Diagnostics: return Self.failure(problems)
+    case let problem as Diagnostic: return Self.failure(Diagnostics(problem))
+    case let problem as RouteProblem:
       return Self.failure(
         Diagnostics(problem.diagnostic), status: problem.status, headers: problem.headers)
-    } catch let problem as BodyTooLarge {
+    case let problem as BodyTooLarge:
       return Self.failure(
         Diagnostics(
           Diagnostic(
             code: "body_too_large", "The body is larger than \(problem.limit) bytes.",
             help: "Send the rows in smaller batches, or start the server with a larger "
               + "--max-body-megabytes.")), status: 413)
-    } catch {
+    default:
       // The words of an unknown error may hold paths or data: they go to the log, not to the caller.
       logger.error("A request failed", metadata: ["error": "\(error)", "path": "\(request.path)"])
       return Self.failure(
@@ -127,10 +158,10 @@ package struct API: Sendable {
     let segments = path.utf8.split(separator: UInt8(ascii: "/")).map { Self.decoded($0) }
     switch segments.first {
     case "livez" where segments.count == 1:
-      try allow(["GET", "HEAD"], request)
+      try allow(["GET"], request)
       return Self.json(["status": "alive"])
     case "readyz" where segments.count == 1:
-      try allow(["GET", "HEAD"], request)
+      try allow(["GET"], request)
       return ready()
     case "metrics" where segments.count == 1:
       try allow(["GET"], request)
@@ -194,16 +225,29 @@ package struct API: Sendable {
       return Self.json(["message": .string("The engine `\(segments[2])` is deleted.")])
     case (4, "engines") where segments[3] == "query":
       try allow(["POST"], request)
-      return try await query(request, engine: segments[2])
+      return try await answer(QueryRoute(engine: segments[2]), request)
     case (4, "engines") where segments[3] == "queries":
       try allow(["GET"], request)
       return try listQueries(segments[2])
     case (5, "engines") where segments[3] == "queries":
       try allow(["GET", "POST"], request)
       if request.method == "GET" { return try viewQuery(segments[4], engine: segments[2]) }
-      return try await savedQuery(request, segments[4], engine: segments[2])
+      return try await answer(QueryRoute(engine: segments[2], saved: segments[4]), request)
     default: throw Self.unknownRoute(request)
     }
+  }
+
+  /// The engine and the saved query that a path names, where it is a path of queries.
+  private static func queryRoute(_ path: String) -> QueryRoute? {
+    guard path.utf8.starts(with: "/v2/engines/".utf8) else { return nil }
+    let segments = path.utf8.split(separator: UInt8(ascii: "/"))
+    if segments.count == 4, segments[3].elementsEqual("query".utf8) {
+      return QueryRoute(engine: decoded(segments[2]))
+    }
+    if segments.count == 5, segments[3].elementsEqual("queries".utf8) {
+      return QueryRoute(engine: decoded(segments[2]), saved: decoded(segments[4]))
+    }
+    return nil
   }
 
   private static func decoded(_ segment: Substring.UTF8View) -> String {
@@ -214,7 +258,10 @@ package struct API: Sendable {
   private func allow(_ methods: [String], _ request: APIRequest) throws {
     guard methods.contains(request.method) else {
       throw RouteProblem(
-        status: 405, headers: ["allow": methods.joined(separator: ", ")],
+        status: 405,
+        headers: [
+          "allow": methods.flatMap { $0 == "GET" ? ["GET", "HEAD"] : [$0] }.joined(separator: ", ")
+        ],
         diagnostic: Diagnostic(
           code: "method_not_allowed",
           "\(request.path) does not take \(request.method).",

@@ -1,10 +1,11 @@
 import Domain
 package import Engine
 import Foundation
-import HTTPTypes
 import Hummingbird
+import HummingbirdCore
 package import Logging
 import NIOCore
+import NIOHTTP1
 
 /// Where and how the server listens.
 package struct ServerOptions: Sendable {
@@ -22,7 +23,7 @@ package struct ServerOptions: Sendable {
 
 /// The HTTP server over one open database.
 package struct RiffleServer: Sendable {
-  private let application: Application<RiffleResponder>
+  private let application: Application<Unused>
   private let options: ServerOptions
 
   /// - Parameter onReady: is called once with the port on which the server listens.
@@ -31,11 +32,14 @@ package struct RiffleServer: Sendable {
     onReady: @escaping @Sendable (_ port: Int) async -> Void = { _ in }
   ) {
     self.options = options
+    let api = API(
+      database: database, apiKey: options.apiKey, maximumBodyBytes: options.maximumBodyBytes,
+      logger: logger)
     application = Application(
-      responder: RiffleResponder(
-        api: API(
-          database: database, apiKey: options.apiKey, maximumBodyBytes: options.maximumBodyBytes,
-          logger: logger)),
+      responder: Unused(),
+      server: HTTPServerBuilder { _ in
+        RiffleConnection(api: api, maximumBodyBytes: options.maximumBodyBytes)
+      },
       configuration: ApplicationConfiguration(
         address: .hostname(options.host, port: options.port), serverName: "riffle"),
       onServerRunning: { channel in
@@ -64,45 +68,40 @@ package struct RiffleServer: Sendable {
   }
 }
 
-/// Turns Hummingbird's requests into the API's and its replies into Hummingbird's.
-private struct RiffleResponder: HTTPResponder {
-  typealias Context = BasicRequestContext
-
-  let api: API
-
-  func respond(to request: Request, context: BasicRequestContext) async -> Response {
-    var call = APIRequest(
-      request.method.rawValue, request.uri.path, contentType: request.headers[.contentType],
-      apiKey: Self.apiKeyField.flatMap { request.headers[$0] },
-      eachChunk: { each in
-        for try await buffer in request.body { try await each(Array(buffer.readableBytesView)) }
-      })
-    if call.apiKey == nil, let bearer = request.headers[.authorization], bearer.hasPrefix("Bearer ")
-    {
-      call.apiKey = String(bearer.dropFirst(7))
-    }
-    call.contentEncoding = request.headers[.contentEncoding]
-    call.idempotencyKey = Self.idempotencyField.flatMap { request.headers[$0] }
-    if request.uri.query != nil {
-      for (name, value) in request.uri.queryParameters {
-        call.parameters[String(name)] = String(value)
-      }
-    }
-    call.announcedBytes = request.headers[.contentLength].flatMap { Int($0) } ?? 0
-    let reply = await api.answer(call)
-    var headers: HTTPFields = [.contentType: "application/json"]
-    for (name, value) in reply.headers {
-      if let field = HTTPField.Name(name) { headers[field] = value }
-    }
-    var body = ByteBufferAllocator().buffer(capacity: reply.body.count + 1)
-    body.writeBytes(reply.body)
-    // A line's end, for those who read the answer in a terminal.
-    body.writeInteger(UInt8(ascii: "\n"))
-    return Response(
-      status: HTTPResponse.Status(code: reply.status), headers: headers,
-      body: ResponseBody(byteBuffer: body))
+/// How a connection is served: by NIO's handlers of HTTP and ours, on its event loop. Hummingbird
+/// listens, accepts and shuts down.
+private struct RiffleConnection: ServerChildChannel {
+  struct Value: ServerChildChannelValue {
+    let channel: any Channel
   }
 
-  private static let apiKeyField = HTTPField.Name("x-api-key")
-  private static let idempotencyField = HTTPField.Name("idempotency-key")
+  let api: API
+  let maximumBodyBytes: Int
+
+  func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
+    channel.eventLoop.makeCompletedFuture {
+      // The pipelining assistance also finishes the request that is being answered at a shutdown.
+      try channel.pipeline.syncOperations.configureHTTPServerPipeline(
+        withPipeliningAssistance: true, withErrorHandling: true)
+      try channel.pipeline.syncOperations.addHandler(
+        RequestHandler(api, maximumBodyBytes: maximumBodyBytes))
+      return Value(channel: channel)
+    }
+  }
+
+  func handle(value: Value, logger: Logger) async {
+    await withTaskCancellationHandler {
+      try? await value.channel.closeFuture.get()
+    } onCancel: {
+      value.channel.pipeline.fireUserInboundEventTriggered(ChannelShouldQuiesceEvent())
+    }
+  }
+}
+
+/// Hummingbird asks for a responder; connections answer by themselves.
+private struct Unused: HTTPResponder {
+  typealias Context = BasicRequestContext
+  func respond(to request: Request, context: BasicRequestContext) async throws -> Response {
+    Response(status: .notImplemented)
+  }
 }

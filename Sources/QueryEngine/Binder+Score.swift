@@ -74,10 +74,10 @@ extension Binder {
       formula: Formula(.name([Name(model)])), user: .user(user), span: reference.span)
   }
 
-  /// Works out the computed columns over all rows, so that conditions and orders read them like any
-  /// other column.
-  mutating func bindComputedColumns(_ items: [SelectItem]) {
-    for item in items {
+  /// Makes the computed columns. One that conditions or orders read is worked out over all rows and
+  /// then like any other column; one that is only shown, over the rows of the answer.
+  mutating func bindComputedColumns(_ query: Query) {
+    for item in query.select {
       guard case .call(let call, let alias) = item, call.name.text == "computed_column" else {
         continue
       }
@@ -101,6 +101,10 @@ extension Binder {
         problems.add(
           "missing_argument", "computed_column() needs a user for \(what)", call.name.span,
           help: "input_user_id=$user_id")
+        continue
+      }
+      guard query.reads(name) else {
+        shownColumns[name] = .computed(name, program, user, call.span)
         continue
       }
       let rows = (0..<finder.items.rowCount).map { CatalogRow($0) }
@@ -141,9 +145,10 @@ extension Binder {
         case "score":
           if let alias, take(alias.text) { plan.output.append(.score(alias.text)) }
         case "computed_column":
-          if let name = alias?.text ?? text(call, "name")?.text, let column = finder.computed[name],
-            take(name)
-          {
+          guard let name = alias?.text ?? text(call, "name")?.text else { break }
+          if let shown = shownColumns[name], take(name) {
+            plan.output.append(shown)
+          } else if let column = finder.computed[name], take(name) {
             plan.output.append(.column(name, column))
           }
         case "embedding":
@@ -154,5 +159,58 @@ extension Binder {
         }
       }
     }
+  }
+}
+
+extension Query {
+  /// Whether anything but the making of it reads a column of this name.
+  fileprivate func reads(_ name: String) -> Bool {
+    var isRead = false
+    func look(_ expression: Expression) {
+      expression.visitColumns { isRead = isRead || $0 == name }
+    }
+    func look(_ reference: ColumnReference) { isRead = isRead || reference.name.text == name }
+    func look(_ argument: Argument) {
+      switch argument.kind {
+      case .columns(let columns): for column in columns { look(column.column) }
+      case .predicate(let predicate): look(predicate)
+      case .call(let call): look(call)
+      case .name(let word), .string(let word): isRead = isRead || word == name
+      case .list(let elements): elements.forEach(look)
+      // A formula may name it in many ways: its text tells.
+      case .formula(let formula): isRead = isRead || Printer.text(formula).contains(name)
+      case .null, .bool, .int, .double, .parameter, .object: break
+      }
+    }
+    func look(_ call: Call) {
+      for argument in call.arguments where argument.name?.text != "name" { look(argument.value) }
+    }
+    func look(_ from: From) {
+      switch from {
+      case .retrievers(let calls): calls.forEach(look)
+      case .engine(_, let inner): look(inner)
+      case .entity, .table: break
+      }
+    }
+    for item in select {
+      switch item {
+      case .column(let reference, _): look(reference)
+      case .call(let call, let alias):
+        let isItself =
+          call.name.text == "computed_column" && (alias?.text == name || call["name"] != nil)
+        if !isItself { look(call) }
+      case .all: break
+      }
+    }
+    if let from { look(from) }
+    if let predicate { look(predicate) }
+    for term in order {
+      switch term.key {
+      case .name(let reference): look(reference)
+      case .call(let call): look(call)
+      }
+    }
+    reorder.forEach(look)
+    return isRead
   }
 }

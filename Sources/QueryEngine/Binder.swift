@@ -12,6 +12,8 @@ struct Binder {
   let version: UInt64
   var plan = Plan()
   let user: UserContext
+  /// Computed columns that are only shown, by name.
+  var shownColumns: [String: Plan.Output] = [:]
 
   init(
     _ source: any QuerySource, parameters: [String: JSON], problems: QueryProblems,
@@ -43,7 +45,7 @@ struct Binder {
       plan.offset = count(offset, "offset", most: QueryLimits.mostOffset) ?? 0
     }
     plan.user = user.id
-    bindComputedColumns(query.select)
+    bindComputedColumns(query)
     bindFrom(query.from)
     if let predicate = query.predicate {
       for term in predicate.conjuncts {

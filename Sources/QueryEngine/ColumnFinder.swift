@@ -50,6 +50,8 @@ struct ColumnFinder {
   private func find(_ name: String) -> Column? {
     if let column = items[name] { return column }
     if name == "id", let column = items["item_id"] { return column }
+    // Where users are ranked, their id comes first.
+    if name == "id", items.names.first == "user_id" { return items["user_id"] }
     if let column = computed[name] { return column }
     guard source.derivedColumnNames.contains(name), let column = source.derivedColumn(name) else {
       return nil

@@ -92,7 +92,8 @@ extension Executor {
   /// Unit vectors of the first candidates, by place.
   private func vectors(_ step: Plan.Diversity, _ order: [Int]) throws -> [Int: [Float]] {
     guard let embedding = step.embedding else { return [:] }
-    let first = Array(order.prefix(step.mostCandidates))
+    let seen = (plan.limit.map { $0 + plan.offset } ?? order.count) + step.lookforward
+    let first = Array(order.prefix(min(step.mostCandidates, seen)))
     let all = try source.vectors(embedding: embedding, rows: first.map { candidates.rows[$0] })
     var out: [Int: [Float]] = [:]
     for (place, vector) in zip(first, all) {

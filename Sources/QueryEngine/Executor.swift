@@ -64,7 +64,7 @@ struct Executor {
     try retrieve()
     scores = try score(plan.score?.user)
     let order = try ordered()
-    var result = result(order)
+    var result = try result(order)
     result.nanoseconds = (options.stopwatch?() ?? 0) - started
     if options.explains {
       result.explanation = explanation(result)
@@ -130,6 +130,10 @@ struct Executor {
       if let key { cache.keep(bitmap, for: key, version: version) }
       rows.formIntersection(bitmap)
     case .prebuilt(let name, let user, let span):
+      if let forbidden = source.forbiddenToAll(filter: name) {
+        rows.remove(forbidden)
+        return
+      }
       do {
         for row in try source.forbidden(filter: name, user: user) where row.index < rowCount {
           rows[row.index] = false
@@ -302,21 +306,30 @@ struct Executor {
     }
   }
 
-  private func result(_ order: [Int]) -> QueryResult {
+  private func result(_ order: [Int]) throws -> QueryResult {
     let shown = scores ?? candidates.scores
     let rows = order.map { candidates.rows[$0] }
     let ids = rows.map { source.itemID(of: $0) }
     let chosen = order.map { shown[$0] }
-    let columns = plan.output.map { output in
+    let columns = try plan.output.map { output in
       switch output {
       case .column(let name, let column):
-        ResultColumn(name: name, source: .column(column, rows: rows))
-      case .ids(let name): ResultColumn(name: name, source: .ids(ids))
-      case .score(let name): ResultColumn(name: name, source: .numbers(chosen))
+        return ResultColumn(name: name, source: .column(column, rows: rows))
+      case .ids(let name): return ResultColumn(name: name, source: .ids(ids))
+      case .score(let name): return ResultColumn(name: name, source: .numbers(chosen))
+      case .computed(let name, let program, let user, let span):
+        do {
+          let reader = FormulaReader(source: source, user: user, found: [])
+          let values = program.run(try reader.values(program, rows), rows: rows)
+          return ResultColumn(name: name, source: .numbers(values))
+        } catch {
+          throw problems.rethrown(error, span)
+        }
       }
     }
     var result = QueryResult(
       rows: rows, ids: ids, scores: chosen, columns: columns, notes: notes, stages: stages)
+    result.user = plan.user
     if !propensities.isEmpty { result.propensities = order.map { propensities[$0] } }
     for name in plan.embeddings {
       let vectors = try? source.vectors(embedding: name, rows: rows)

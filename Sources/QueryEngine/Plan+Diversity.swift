@@ -13,44 +13,57 @@ extension Plan.Diversity {
   ///   - order: places of candidates, best first.
   ///   - vectors: a vector for each row of `rows` that is among the first candidates, by place.
   /// - Returns: the first `count` places, and the rest of `order` behind them.
-  /// - Complexity: `count · lookforward · lookback`.
+  /// - Complexity: `count · lookforward` similarities, each worked out once, and `lookback` comparisons
+  ///   for each.
   /// - SeeAlso: Carbonell & Goldstein, *The Use of MMR*, SIGIR 1998.
   func reordered(
     _ order: [Int], rows: [CatalogRow], relevance: [Double?], vectors: [Int: [Float]], count: Int
   ) -> [Int] {
-    var left = Array(order.prefix(max(mostCandidates, count)))
-    let tail = order.dropFirst(left.count)
-    let values = attributeValues(left.map { rows[$0] })
-    let tags = Dictionary(uniqueKeysWithValues: zip(left, values))
-    let scale = RelevanceScale(left.map { relevance[$0] })
+    let all = Array(order.prefix(max(mostCandidates, count)))
+    let scale = RelevanceScale(all.map { relevance[$0] })
+    // No step looks further than the next `lookforward`, so all of them together see this many.
+    let reach = Array(all.prefix(count + lookforward))
+    let tags = attributeValues(reach.map { rows[$0] })
+    let directions = reach.map { vectors[$0] }
     func similarity(_ a: Int, _ b: Int) -> Double {
-      var out = attributes.isEmpty ? 0 : overlap(tags[a] ?? [], tags[b] ?? [])
-      if let x = vectors[a], let y = vectors[b] { out = max(out, Double(dotProduct(x, y))) }
+      var out = attributes.isEmpty ? 0 : overlap(tags[a], tags[b])
+      if let x = directions[a], let y = directions[b] { out = max(out, Double(dotProduct(x, y))) }
       return out
     }
+    // Indexes into `reach`.
+    var left = Array(reach.indices)
     var placed: [Int] = []
+    // What each candidate has in common with the rows placed so far, as far as that was asked.
+    var known = [[Double]](repeating: [], count: reach.count)
     while !left.isEmpty, placed.count < count {
       var best = (index: 0, value: -Double.infinity)
-      let window = placed.suffix(lookback)
-      for (index, place) in left.prefix(lookforward).enumerated() {
-        let most = strength == 0 ? 0 : window.lazy.map { similarity($0, place) }.max() ?? 0
-        let value = (1 - strength) * scale(relevance[place]) - strength * most
+      let window = max(0, placed.count - lookback)..<placed.count
+      for (index, candidate) in left.prefix(lookforward).enumerated() {
+        var most = 0.0
+        if strength > 0, !window.isEmpty {
+          for place in known[candidate].count..<placed.count {
+            known[candidate].append(similarity(placed[place], candidate))
+          }
+          most = known[candidate][window].max() ?? 0
+        }
+        let value = (1 - strength) * scale(relevance[reach[candidate]]) - strength * most
         if value > best.value { best = (index, value) }
       }
       placed.append(left.remove(at: best.index))
     }
-    return placed + left + tail
+    return placed.map { reach[$0] } + left.map { reach[$0] } + all[reach.count...]
+      + order.dropFirst(all.count)
   }
 
-  /// The set of values of each row, as numbers: equal numbers are equal values of one column.
-  private func attributeValues(_ rows: [CatalogRow]) -> [Set<Int>] {
+  /// The values of each row as ascending numbers: equal numbers are equal values of one column.
+  private func attributeValues(_ rows: [CatalogRow]) -> [[Int]] {
     struct Key: Hashable {
       var column: Int
       var value: Value
     }
     var numbers: [Key: Int] = [:]
     return rows.map { row in
-      var out: Set<Int> = []
+      var out: [Int] = []
       for (i, column) in attributes.enumerated() {
         let cell = column.value(at: row.index)
         let elements: [Value]
@@ -59,15 +72,28 @@ extension Plan.Diversity {
           let key = Key(column: i, value: value)
           let number = numbers[key] ?? numbers.count
           numbers[key] = number
-          out.insert(number)
+          if !out.contains(number) { out.append(number) }
         }
       }
-      return out
+      return out.sorted()
     }
   }
 
-  private func overlap(_ a: Set<Int>, _ b: Set<Int>) -> Double {
-    let shared = a.intersection(b).count
+  /// The Jaccard overlap of two ascending lists.
+  private func overlap(_ a: [Int], _ b: [Int]) -> Double {
+    var shared = 0
+    var (i, j) = (0, 0)
+    while i < a.count, j < b.count {
+      if a[i] == b[j] {
+        shared += 1
+        i += 1
+        j += 1
+      } else if a[i] < b[j] {
+        i += 1
+      } else {
+        j += 1
+      }
+    }
     return shared == 0 ? 0 : Double(shared) / Double(a.count + b.count - shared)
   }
 }

@@ -129,6 +129,8 @@ struct Plan {
     case column(String, Column)
     case ids(String)
     case score(String)
+    /// An expression that only the answer's rows need.
+    case computed(String, FormulaProgram, UserInput?, SourceSpan)
   }
 
   var retrievers: [Retriever] = []

@@ -285,6 +285,17 @@ struct PredicateBinder {
       return .compare(op, l.scalar, r.scalar)
     }
     if l.type.isNumber, r.type.isNumber { return .compare(op, asDouble(l), asDouble(r)) }
+    for (text, number) in [(l, r), (r, l)] where op != .equal && op != .notEqual {
+      // Ids may be written as numbers, so a text can equal one; an order of texts is no order of numbers.
+      guard text.type == .string, number.type.isNumber || number.type == .bool else { continue }
+      problems.add(
+        "type_mismatch", "a text is not more or less than a number",
+        left.span.through(right.span),
+        help:
+          "Compare numbers: CAST(… AS DOUBLE) \(op.rawValue) …; or texts, with the number in quotes."
+      )
+      return nil
+    }
     if let constant = constant(r, as: l.type) { return compareConstant(op, l, constant, false) }
     if let constant = constant(l, as: r.type) { return compareConstant(op, r, constant, true) }
     var help: String?

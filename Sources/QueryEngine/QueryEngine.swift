@@ -16,6 +16,15 @@ package struct PreparedQuery: Sendable {
     statements = parsed.map(\.statement)
   }
 
+  /// Whether a statement reads a table and not the catalog.
+  package var readsTables: Bool {
+    statements.contains { statement in
+      guard case .data(let query) = statement else { return false }
+      if case .entity(let name) = query.from { return name.text == "interactions" }
+      return true
+    }
+  }
+
   /// Prepares the JSON form of a query. Its problems point into the query's canonical text.
   ///
   /// - Throws: every problem of the document at once.
@@ -157,6 +166,57 @@ package final class QueryEngine: Sendable {
       return .whyNot(
         try run.executor.whyNot(id, excluded: run.excluded, answer: run.result))
     }
+  }
+
+  // MARK: Checking
+
+  /// What is wrong with a query before it is ever asked: names that do not exist, whatever values its
+  /// parameters will have; and everything else too, where all of its parameters have values already.
+  ///
+  /// - Parameter source: has the columns and names of the engine; its rows are not looked at.
+  package func problems(
+    of prepared: PreparedQuery, parameters: [String: JSON], on source: any QuerySource
+  ) -> [Diagnostic] {
+    var values = parameters
+    var isComplete = true
+    for name in QueryEngine.parameterNames(prepared.text) where values[name] == nil {
+      isComplete = false
+      values[name] = .null
+    }
+    var found: [Diagnostic] = []
+    for statement in prepared.statements {
+      let problems = QueryProblems(text: prepared.text)
+      do {
+        switch statement {
+        case .query(let query), .explain(_, let query):
+          _ = try bound(query, values, problems, source)
+        case .data(let query):
+          _ = try DataQueryRunner(source, parameters: values, problems: problems).run(query)
+        }
+      } catch let all as Diagnostics {
+        found += all.all
+      } catch let one as Diagnostic {
+        found.append(one)
+      } catch {}
+    }
+    return found.filter { problem in
+      // A null stands for what is not known yet, so its type says nothing.
+      if !isComplete, !problem.code.hasPrefix("unknown_") { return false }
+      return problem.kind == .invalid || problem.kind == .notFound
+    }
+  }
+
+  /// The names after each `$` of a text, also of those inside quotes.
+  private static func parameterNames(_ text: String) -> Set<String> {
+    var names: Set<String> = []
+    for part in text.split(separator: "$", omittingEmptySubsequences: false).dropFirst() {
+      let path = part.prefix { $0.isLetter || $0.isNumber || $0 == "_" || $0 == "." }
+      let words = path.split(separator: ".")
+      guard let first = words.first else { continue }
+      let isPrefix = ["param", "params", "parameter", "parameters"].contains(first)
+      names.insert(String(isPrefix && words.count > 1 ? words[1] : first))
+    }
+    return names
   }
 
   // MARK: One query

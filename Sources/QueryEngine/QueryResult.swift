@@ -55,6 +55,8 @@ package struct QueryResult: Sendable {
   /// What each stage took in and gave out.
   package var stages: [QueryStage]
   package var entityType = EntityType.item
+  /// The user that the query names, where it is one.
+  package var user: UserID?
   /// The probability with which exploration put each row at its place; nil without exploration.
   package var propensities: [Double?]?
   /// The vectors that `SELECT embedding('…')` asks for.

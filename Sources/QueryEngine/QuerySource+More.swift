@@ -88,6 +88,7 @@ extension QuerySource {
     return Nearest(rows: best.map(\.row), scores: best.map(\.score))
   }
 
+  package func forbiddenToAll(filter: String) -> Bitmap? { nil }
   package var engineName: String? { nil }
   package func history(of user: UserID, limit: Int) -> [CatalogRow] { [] }
   package var userColumns: [ColumnDefinition] { [] }

@@ -48,6 +48,9 @@ package protocol QuerySource: Sendable {
   ///
   /// - Returns: rows below `items.rowCount`, in any order.
   func forbidden(filter: String, user: UserID?) throws -> [CatalogRow]
+  /// The rows that a filter removes for everybody, where it is such a filter; rows past its end are
+  /// none. nil sends the caller to `forbidden`.
+  func forbiddenToAll(filter: String) -> Bitmap?
 
   /// The stored vector of each row in an embedding, nil where it holds none.
   func vectors(embedding: String, rows: [CatalogRow]) throws -> [[Float]?]

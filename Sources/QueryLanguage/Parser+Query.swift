@@ -225,6 +225,7 @@ extension TextParser {
         help: "Before the dot stands data, view or engine.")
       throw Abort()
     }
+    if takesBareTables { return .table(namespace: Name("data"), name: try name("a table")) }
     return .entity(try entity(["items", "item", "users", "user"]))
   }
 

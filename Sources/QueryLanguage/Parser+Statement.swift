@@ -56,7 +56,30 @@ extension Parser {
   }
 }
 
+extension Parser {
+  /// Parses a query over one table, which `FROM` names with or without `data.` before it.
+  package static func tableQuery(_ text: String) throws(Diagnostics) -> DataQuery {
+    if text.utf8.count > mostBytes { throw Diagnostics(parse(text).problems) }
+    var bytes = Array(text.utf8)
+    while let last = bytes.last, last == UInt8(ascii: ";") || last <= UInt8(ascii: " ") {
+      bytes.removeLast()
+    }
+    let source = EmbeddedText(bytes: bytes, base: 0, places: nil)
+    var parser = TextParser(source, allowsComments: true, problems: Problems(text: text))
+    if let token = parser.tokens.first(where: { $0.kind == .semicolon }) {
+      parser.problems.add("not_supported", "One statement stands here.", parser.span(token))
+      throw Diagnostics(parser.problems.all)
+    }
+    parser.takesBareTables = true
+    let query = parser.tableQuery()
+    if !parser.problems.all.isEmpty { throw Diagnostics(parser.problems.all) }
+    return query
+  }
+}
+
 extension TextParser {
+  fileprivate mutating func tableQuery() -> DataQuery { dataQuery() }
+
   /// Reads one statement to the end of its text.
   mutating func statement() -> Statement {
     if isNext("explain") { return explain() }

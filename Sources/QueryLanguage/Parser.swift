@@ -89,6 +89,8 @@ struct TextParser {
   var problems: Problems
   /// Whether a part of the text is missing from the tree.
   var isBroken: Bool
+  /// Whether a name alone after FROM is a table.
+  var takesBareTables = false
 
   init(_ source: EmbeddedText, allowsComments: Bool, problems: Problems) {
     self.source = source

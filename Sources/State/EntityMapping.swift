@@ -21,6 +21,8 @@ package struct EntityMapping: Hashable, Sendable {
   package let interactionTable: TableSchema
   /// Nil where every item that was ever interacted with may be recommended.
   package let itemTable: TableSchema?
+  /// Nil where users are known by their events alone.
+  package let userTable: TableSchema?
 
   /// Places of the columns in a row of the interaction table.
   let userPlace: Int
@@ -35,16 +37,23 @@ package struct EntityMapping: Hashable, Sendable {
   package let catalogColumns: [ColumnDefinition]
   /// Whether a row of the item table may go and leave an earlier row of the same item behind.
   let mayUncoverOlderItems: Bool
+  /// The place of the user's id in a row of the user table.
+  let userTableIDPlace: Int?
+  /// The columns of users: `user_id` first, then the user table's other columns.
+  package let userColumns: [ColumnDefinition]
+  /// The same as `mayUncoverOlderItems` for users.
+  let mayUncoverOlderUsers: Bool
 
   /// Finds the columns in the tables.
   ///
   /// The interaction table must have the user's id, the item's id (text or whole numbers) and the
   /// time (`DateTime`). A label (a number or a Bool) and an event's kind are optional. The item
-  /// table must have the item's id.
+  /// table must have the item's id, the user table the user's.
   ///
   /// - Throws: every column that is missing or of the wrong type.
   package init(
-    interactions: TableSchema, items: TableSchema? = nil, columns: EntityColumns = EntityColumns()
+    interactions: TableSchema, items: TableSchema? = nil, users: TableSchema? = nil,
+    columns: EntityColumns = EntityColumns()
   ) throws(Diagnostics) {
     var problems: [Diagnostic] = []
     func place(
@@ -86,12 +95,18 @@ package struct EntityMapping: Hashable, Sendable {
       of: columns.eventValue, in: interactions, "interaction",
       [.string, .lowCardinalityString, .int32, .int64, .float, .double, .bool], isRequired: false)
     let tableItem = items.flatMap { place(of: columns.itemID, in: $0, "item", ids) }
-    if let items, items.name == interactions.name {
-      problems.append(
-        Diagnostic(
-          code: "same_table",
-          "The item table and the interaction table are both `\(items.name)`.", at: items.name,
-          help: "Name two tables, or leave the item table out."))
+    let tableUser = users.flatMap { place(of: columns.userID, in: $0, "user", ids) }
+    let named = [("item", items), ("user", users)]
+    for (place, (role, table)) in named.enumerated() {
+      guard let table else { continue }
+      let others = [("interaction", Optional(interactions))] + named[..<place]
+      for (other, second) in others where second?.name == table.name {
+        problems.append(
+          Diagnostic(
+            code: "same_table",
+            "The \(role) table and the \(other) table are both `\(table.name)`.", at: table.name,
+            help: "Name two tables, or leave the \(role) table out."))
+      }
     }
     if !problems.isEmpty { throw Diagnostics(problems) }
     guard let user, let item, let time else { preconditionFailure("a missing column is a problem") }
@@ -114,8 +129,22 @@ package struct EntityMapping: Hashable, Sendable {
         items.uniqueKeys.isEmpty
           ? items.rules.retention != nil : items.uniqueKeys != [columns.itemID]
       } ?? false
+    userTable = users
+    userTableIDPlace = tableUser
+    userColumns =
+      [ColumnDefinition(name: EntityMapping.userIDColumn, type: .string)]
+      + (users?.columns ?? []).filter {
+        $0.name != columns.userID && $0.name != EntityMapping.userIDColumn
+      }
+    mayUncoverOlderUsers =
+      users.map { users in
+        users.uniqueKeys.isEmpty
+          ? users.rules.retention != nil : users.uniqueKeys != [columns.userID]
+      } ?? false
   }
 
   /// The catalog's column of item ids.
   package static let itemIDColumn = "item_id"
+  /// The column of user ids.
+  package static let userIDColumn = "user_id"
 }

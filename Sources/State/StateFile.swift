@@ -110,9 +110,9 @@ package struct StateImage: Sendable {
 }
 
 extension StateFold {
-  /// The fold as it is now; nil where it holds what a file does not: earlier descriptions of items.
+  /// The fold as it is now; nil where it holds what a file does not; see `fitsAFile`.
   package func image() -> StateImage? {
-    guard !mapping.mayUncoverOlderItems else { return nil }
+    guard fitsAFile else { return nil }
     return StateImage(
       state: snapshot(), describedBy: describedBy, fingerprint: mapping.fingerprint)
   }
@@ -122,9 +122,11 @@ extension StateFold {
   /// - Parameter database: the identity that the file must bear.
   /// - Throws: `StateFileFault`, with why the file is of no use.
   package convenience init(
-    _ mapping: EntityMapping, reading bytes: UnsafeRawBufferPointer, database: UInt64
+    _ mapping: EntityMapping, filters: [FilterMapping] = [], reading bytes: UnsafeRawBufferPointer,
+    database: UInt64
   ) throws(StateFileFault) {
-    self.init(mapping)
+    self.init(mapping, filters: filters)
+    guard fitsAFile else { throw StateFileFault("a state of this engine cannot be stored") }
     var reader = try ByteReader(checking: bytes)
     guard try reader.bytes(8).elementsEqual(StateFile.magic) else {
       throw StateFileFault("it is no state file")
@@ -168,13 +170,18 @@ extension StateFold {
     guard let userNames = StringDictionary(distinct: names) else {
       throw StateFileFault("a user stands twice")
     }
+    let userIDs = Column(
+      type: .string, dictionary: userNames,
+      present: ChunkedVector([UInt8](repeating: 1, count: names.count)),
+      values: .string(ChunkedVector((0..<Int32(names.count)).map { $0 })))
     restore(
       StateSnapshot(
         mapping, through: LogPosition(Int64(through)), catalog: catalog,
         listed: Bitmap(words: words, count: rows), counts: ChunkedVector(counts),
         trends: ChunkedVector(trends),
-        interactionCount: interactionCount, skippedRowCount: Int(skipped), userNames: userNames,
-        users: ChunkedVector(users), eventNames: eventNames),
+        interactionCount: interactionCount, skippedRowCount: Int(skipped),
+        userTable: ColumnTable(mapping.userColumns, [userIDs], rowCount: names.count),
+        users: users, eventNames: eventNames),
       describedBy: described)
   }
 

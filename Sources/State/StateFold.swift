@@ -8,29 +8,37 @@ import Foundation
 /// entries, and only one of them may add.
 package final class StateFold {
   package private(set) var mapping: EntityMapping
+  private let filters: [FilterMapping]
   private var state: StateSnapshot
-  /// The log position of the item row that describes each catalog row; 0 where none does.
-  private(set) var describedBy: [Int64] = []
-  /// Earlier rows of items that a later row describes, kept only where the later one may go without
-  /// them (see `EntityMapping.mayUncoverOlderItems`).
-  private var olderDescriptions: [CatalogRow: [LoggedRow]] = [:]
-  /// Where each column of the catalog stands in a row of the item table, after `item_id`.
-  private var catalogPlaces: [Int]
+  private var items: Descriptions
+  private var users: Descriptions
 
-  package init(_ mapping: EntityMapping) {
+  package init(_ mapping: EntityMapping, filters: [FilterMapping] = []) {
     self.mapping = mapping
-    state = StateSnapshot(mapping)
-    catalogPlaces = StateFold.places(mapping)
+    self.filters = filters
+    state = StateSnapshot(mapping, filterCount: filters.count)
+    items = Descriptions(
+      mapping.catalogColumns, of: mapping.itemTable, mayUncover: mapping.mayUncoverOlderItems,
+      areUsers: false)
+    users = Descriptions(
+      mapping.userColumns, of: mapping.userTable, mayUncover: mapping.mayUncoverOlderUsers,
+      areUsers: true)
   }
 
-  private static func places(_ mapping: EntityMapping) -> [Int] {
-    mapping.catalogColumns.dropFirst().compactMap { mapping.itemTable?.index(of: $0.name) }
+  /// Whether a state file holds all that this fold does: it has neither users' columns, nor filters, nor
+  /// rows that a later one covers.
+  var fitsAFile: Bool {
+    !mapping.mayUncoverOlderItems && mapping.userTable == nil && filters.isEmpty
   }
+
+  /// The log position of the item row that describes each catalog row; 0 where none does.
+  var describedBy: [Int64] { items.describedBy }
 
   /// Takes up a stored state. To be called before the first commit.
   func restore(_ stored: StateSnapshot, describedBy: [Int64]) {
     state = stored
-    self.describedBy = describedBy
+    items.restore(describedBy)
+    users.restore(Array(repeating: 0, count: stored.userCount))
   }
 
   /// Whether rows that have gone since can be undone: the state holds every one of them. A state that
@@ -40,7 +48,7 @@ package final class StateFold {
       if batch.table == mapping.interactionTable.name {
         return batch.replaced.allSatisfy { logged in
           guard let (user, item) = ids(of: logged) else { return true }
-          guard let code = state.userNames.code(of: user), let row = state.row(of: ItemID(item))
+          guard let code = state.userCode(UserID(user)), let row = state.row(of: ItemID(item))
           else { return false }
           return state.users[Int(code)].holds(interaction(of: logged, row))
         }
@@ -57,22 +65,14 @@ package final class StateFold {
   /// Follows a change of the tables: columns were added or widened. Rows that come from now on are
   /// those of the new form.
   package func adopt(_ new: EntityMapping) {
-    let earlier = mapping.itemTable
+    let old = mapping
     mapping = new
-    catalogPlaces = StateFold.places(new)
+    items.adopt(new.catalogColumns, of: new.itemTable, before: old.itemTable)
+    users.adopt(new.userColumns, of: new.userTable, before: old.userTable)
     state.catalog.adopt(new.catalogColumns)
+    state.userTable.adopt(new.userColumns)
     state.catalogVersion += 1
-    guard let items = new.itemTable, let earlier, items.columns != earlier.columns else { return }
-    for row in olderDescriptions.keys {
-      olderDescriptions[row] = olderDescriptions[row]?.map { logged in
-        LoggedRow(
-          position: logged.position,
-          values: items.columns.map { column in
-            earlier.index(of: column.name).map { logged.values[$0].widened(to: column.type) }
-              ?? .null
-          })
-      }
-    }
+    state.userVersion += 1
   }
 
   /// The state as of now. Takes microseconds: the structures are shared until either side changes.
@@ -103,8 +103,80 @@ package final class StateFold {
       for row in batch.replaced { undoItem(row) }
       for row in batch.inserted { addItem(row) }
       changed = !batch.replaced.isEmpty || !batch.inserted.isEmpty
+    } else if batch.table == mapping.userTable?.name {
+      for row in batch.replaced { undoUser(row) }
+      for row in batch.inserted { addUser(row) }
+      state.userVersion += 1
+    }
+    for (place, filter) in filters.enumerated() where filter.table == batch.table {
+      changed = fold(batch, into: place, filter) || changed
     }
     return changed
+  }
+
+  // MARK: Filters
+
+  /// - Returns: whether the catalog grew: a filter may name an item before any other table does.
+  private func fold(_ batch: CommittedBatch, into place: Int, _ filter: FilterMapping) -> Bool {
+    let itemsBefore = state.itemCount
+    for logged in filter.counted(batch.replaced) {
+      guard let (user, item) = pair(of: logged, filter) else { continue }
+      guard let row = state.row(of: ItemID(item)) else {
+        preconditionFailure("a row was replaced that the filter never held")
+      }
+      let code = user.map { self.user($0) }
+      state.filters[place].remove(row, user: code)
+    }
+    for logged in filter.counted(batch.inserted) {
+      guard let (user, item) = pair(of: logged, filter) else { continue }
+      let (row, code) = (row(of: item), user.map { self.user($0) })
+      state.filters[place].add(row, user: code)
+    }
+    return state.itemCount > itemsBefore
+  }
+
+  /// The ids of a filter's row; nil where one is missing, which forbids nothing.
+  private func pair(
+    of logged: LoggedRow, _ filter: FilterMapping
+  ) -> (user: String?, item: String)? {
+    guard let item = StateFold.text(logged.values[filter.itemPlace]) else { return nil }
+    guard let place = filter.userPlace else { return (nil, item) }
+    return StateFold.text(logged.values[place]).map { ($0, item) }
+  }
+
+  // MARK: Users
+
+  /// The code of a user, who is added where new.
+  private func user(_ name: String) -> Int32 {
+    if let known = state.userCode(UserID(name)) { return known }
+    let code = state.userTable.appendEmptyRow()
+    state.userTable.set(.string(name), row: code, column: 0)
+    state.listedUsers.grow(to: code + 1)
+    state.users.append(UserState())
+    state.historyChanges.append(0)
+    state.userVersion += 1
+    users.append()
+    return Int32(code)
+  }
+
+  private func addUser(_ logged: LoggedRow) {
+    guard let place = mapping.userTableIDPlace, let name = StateFold.text(logged.values[place])
+    else {
+      state.skippedRowCount += 1
+      return
+    }
+    let code = Int(user(name))
+    users.add(logged, to: code, in: &state)
+  }
+
+  private func undoUser(_ logged: LoggedRow) {
+    guard let place = mapping.userTableIDPlace, let name = StateFold.text(logged.values[place])
+    else {
+      state.skippedRowCount -= 1
+      return
+    }
+    let code = Int(user(name))
+    users.undo(logged, of: code, in: &state)
   }
 
   // MARK: Interactions
@@ -116,10 +188,10 @@ package final class StateFold {
     }
     let itemsBefore = state.itemCount
     let row = self.row(of: item)
-    let code = Int(state.userNames.intern(user))
-    if code == state.users.count { state.users.append(UserState()) }
+    let code = Int(self.user(user))
     let interaction = interaction(of: logged, row)
     state.users[code].insert(interaction)
+    historyChanged(code)
     state.interactionCounts[row.index] += 1
     if interaction.isPositive {
       state.trendWeights[row.index] += StateFold.trendWeight(interaction.time)
@@ -137,13 +209,14 @@ package final class StateFold {
       state.skippedRowCount -= 1
       return false
     }
-    guard let code = state.userNames.code(of: user), let row = state.row(of: ItemID(item)) else {
+    guard let code = state.userCode(UserID(user)), let row = state.row(of: ItemID(item)) else {
       preconditionFailure("a row was replaced that the state never held")
     }
     let interaction = interaction(of: logged, row)
     guard state.users[Int(code)].remove(interaction) else {
       preconditionFailure("a row was replaced that the state never held")
     }
+    historyChanged(Int(code))
     state.interactionCounts[row.index] -= 1
     if state.interactionCounts[row.index] == 0 {
       // Nothing is left, not even what subtracting leaves of a sum.
@@ -158,6 +231,15 @@ package final class StateFold {
       return true
     }
     return false
+  }
+
+  private func historyChanged(_ code: Int) {
+    state.historyChanges[code] &+= 1
+    let isListed = !state.users[code].history.isEmpty
+    if mapping.userTable == nil, state.listedUsers[code] != isListed {
+      state.listedUsers[code] = isListed
+      state.userVersion += 1
+    }
   }
 
   /// The weight of a positive interaction in its item's trend.
@@ -204,7 +286,7 @@ package final class StateFold {
     state.listed.grow(to: row + 1)
     state.interactionCounts.append(0)
     state.trendWeights.append(0)
-    describedBy.append(0)
+    items.append()
     return CatalogRow(row)
   }
 
@@ -215,9 +297,8 @@ package final class StateFold {
       state.skippedRowCount += 1
       return
     }
-    let row = row(of: item)
-    describe(row, by: logged)
-    if mapping.mayUncoverOlderItems { olderDescriptions[row, default: []].append(logged) }
+    let row = row(of: item).index
+    items.add(logged, to: row, in: &state)
   }
 
   private func undoItem(_ logged: LoggedRow) {
@@ -227,29 +308,8 @@ package final class StateFold {
       state.skippedRowCount -= 1
       return
     }
-    guard let row = state.row(of: ItemID(item)) else {
-      preconditionFailure("a row was replaced that the state never held")
-    }
-    olderDescriptions[row]?.removeAll { $0.position == logged.position }
-    guard describedBy[row.index] == logged.position.rawValue else { return }
-    if let older = olderDescriptions[row]?.last {
-      describe(row, by: older)
-    } else {
-      olderDescriptions[row] = nil
-      for column in 1..<(catalogPlaces.count + 1) {
-        state.catalog.set(.null, row: row.index, column: column)
-      }
-      state.listed[row.index] = false
-      describedBy[row.index] = 0
-    }
-  }
-
-  private func describe(_ row: CatalogRow, by logged: LoggedRow) {
-    for (i, place) in catalogPlaces.enumerated() {
-      state.catalog.set(logged.values[place], row: row.index, column: i + 1)
-    }
-    state.listed[row.index] = true
-    describedBy[row.index] = logged.position.rawValue
+    let row = row(of: item).index
+    items.undo(logged, of: row, in: &state)
   }
 
   /// An id or an event's kind as text; nil for null.
@@ -261,5 +321,87 @@ package final class StateFold {
     case .bool(let flag): flag ? "true" : "false"
     default: nil
     }
+  }
+}
+
+/// Which row of a table describes each item, or each user.
+private struct Descriptions {
+  /// The log position of the row that describes each entity; 0 where none does.
+  private(set) var describedBy: [Int64] = []
+  /// Earlier rows of entities that a later row describes, kept only where the later one may go without
+  /// them (see `EntityMapping.mayUncoverOlderItems`).
+  private var older: [Int: [LoggedRow]] = [:]
+  /// Where each column but the id stands in a row of the table.
+  private var places: [Int]
+  private let mayUncover: Bool
+  private let areUsers: Bool
+
+  init(_ columns: [ColumnDefinition], of table: TableSchema?, mayUncover: Bool, areUsers: Bool) {
+    places = columns.dropFirst().compactMap { table?.index(of: $0.name) }
+    self.mayUncover = mayUncover
+    self.areUsers = areUsers
+  }
+
+  mutating func restore(_ describedBy: [Int64]) { self.describedBy = describedBy }
+
+  /// Follows a change of the table: the kept rows take its new form.
+  mutating func adopt(
+    _ columns: [ColumnDefinition], of table: TableSchema?, before: TableSchema?
+  ) {
+    places = columns.dropFirst().compactMap { table?.index(of: $0.name) }
+    guard let table, let before, table.columns != before.columns else { return }
+    for entity in older.keys {
+      older[entity] = older[entity]?.map { logged in
+        LoggedRow(
+          position: logged.position,
+          values: table.columns.map { column in
+            before.index(of: column.name).map { logged.values[$0].widened(to: column.type) }
+              ?? .null
+          })
+      }
+    }
+  }
+
+  /// Makes room for one more entity, which nothing describes.
+  mutating func append() { describedBy.append(0) }
+
+  mutating func add(_ logged: LoggedRow, to entity: Int, in state: inout StateSnapshot) {
+    describe(entity, by: logged, in: &state)
+    if mayUncover { older[entity, default: []].append(logged) }
+  }
+
+  mutating func undo(_ logged: LoggedRow, of entity: Int, in state: inout StateSnapshot) {
+    older[entity]?.removeAll { $0.position == logged.position }
+    guard describedBy[entity] == logged.position.rawValue else { return }
+    if let last = older[entity]?.last {
+      describe(entity, by: last, in: &state)
+      return
+    }
+    older[entity] = nil
+    for column in 1..<(places.count + 1) { set(.null, entity, column, in: &state) }
+    list(entity, false, in: &state)
+    describedBy[entity] = 0
+  }
+
+  private mutating func describe(
+    _ entity: Int, by logged: LoggedRow, in state: inout StateSnapshot
+  ) {
+    for (i, place) in places.enumerated() {
+      set(logged.values[place], entity, i + 1, in: &state)
+    }
+    list(entity, true, in: &state)
+    describedBy[entity] = logged.position.rawValue
+  }
+
+  private func set(_ value: Value, _ row: Int, _ column: Int, in state: inout StateSnapshot) {
+    if areUsers {
+      state.userTable.set(value, row: row, column: column)
+    } else {
+      state.catalog.set(value, row: row, column: column)
+    }
+  }
+
+  private func list(_ row: Int, _ isListed: Bool, in state: inout StateSnapshot) {
+    if areUsers { state.listedUsers[row] = isListed } else { state.listed[row] = isListed }
   }
 }

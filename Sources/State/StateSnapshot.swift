@@ -27,11 +27,22 @@ package struct StateSnapshot: Sendable {
   /// Rows of the interaction table without a user or an item, and rows of the item table without an
   /// item: nothing can be learned from them.
   package internal(set) var skippedRowCount: Int
-  var userNames: StringDictionary
+  /// What each declared filter forbids, in the order of the declaration.
+  package internal(set) var filters: [FilterState]
+  /// The columns of the user table; `user_id` is always there, never null. A row's number is the
+  /// user's code, and is no more stable than a catalog row's.
+  package internal(set) var userTable: ColumnTable
+  /// The users that may be ranked: those of the user table, or every user with an interaction where
+  /// the engine declares no user table.
+  package internal(set) var listedUsers: Bitmap
+  /// A number that grows whenever `userTable` or `listedUsers` changes.
+  package internal(set) var userVersion: Int
+  /// How often each user's history has changed in this process, by the user's code.
+  package internal(set) var historyChanges: ChunkedVector<Int32>
   var users: ChunkedVector<UserState>
   var eventNames: StringDictionary
 
-  init(_ mapping: EntityMapping) {
+  init(_ mapping: EntityMapping, filterCount: Int) {
     through = .start
     catalogVersion = 0
     catalog = ColumnTable(mapping.catalogColumns)
@@ -40,7 +51,11 @@ package struct StateSnapshot: Sendable {
     trendWeights = ChunkedVector()
     interactionCount = 0
     skippedRowCount = 0
-    userNames = StringDictionary()
+    filters = Array(repeating: FilterState(), count: filterCount)
+    userTable = ColumnTable(mapping.userColumns)
+    listedUsers = Bitmap(count: 0)
+    userVersion = 0
+    historyChanges = ChunkedVector()
     users = ChunkedVector()
     eventNames = StringDictionary()
   }
@@ -48,8 +63,8 @@ package struct StateSnapshot: Sendable {
   init(
     _ mapping: EntityMapping, through: LogPosition, catalog: ColumnTable, listed: Bitmap,
     counts: ChunkedVector<Int32>, trends: ChunkedVector<Double>, interactionCount: Int,
-    skippedRowCount: Int,
-    userNames: StringDictionary, users: ChunkedVector<UserState>, eventNames: StringDictionary
+    skippedRowCount: Int, userTable: ColumnTable, users: [UserState],
+    eventNames: StringDictionary
   ) {
     self.through = through
     catalogVersion = 1
@@ -59,8 +74,15 @@ package struct StateSnapshot: Sendable {
     trendWeights = trends
     self.interactionCount = interactionCount
     self.skippedRowCount = skippedRowCount
-    self.userNames = userNames
-    self.users = users
+    filters = []
+    self.userTable = userTable
+    // Without a table of users those with a history may be ranked.
+    var listedUsers = Bitmap(count: users.count)
+    for (code, user) in users.enumerated() where !user.history.isEmpty { listedUsers[code] = true }
+    self.listedUsers = listedUsers
+    userVersion = 1
+    historyChanges = ChunkedVector([Int32](repeating: 0, count: users.count))
+    self.users = ChunkedVector(users)
     self.eventNames = eventNames
   }
 
@@ -80,18 +102,38 @@ package struct StateSnapshot: Sendable {
     catalog[lending: 0].dictionary.code(of: item.rawValue).map { CatalogRow($0) }
   }
 
+  /// The code of a user, or nil where this state does not know the name.
+  package func userCode(_ id: UserID) -> Int32? {
+    userTable[lending: 0].dictionary.code(of: id.rawValue)
+  }
+
+  package func userID(of code: Int) -> UserID {
+    UserID(userTable[lending: 0].dictionary[Int32(code)])
+  }
+
+  /// What is known of the user of a code.
+  package func user(at code: Int) -> UserState { users[code] }
+
   /// What is known of a user; nil where there is no interaction.
   package func user(_ id: UserID) -> UserState? {
-    guard let code = userNames.code(of: id.rawValue) else { return nil }
+    guard let code = userCode(id) else { return nil }
     let user = users[Int(code)]
     return user.history.isEmpty ? nil : user
   }
+
+  /// The rows that a personal filter forbids a user, ascending.
+  package func forbidden(filter: Int, user: UserID) -> [CatalogRow] {
+    userCode(user).map { filters[filter].rows(ofUser: $0) } ?? []
+  }
+
+  /// The rows that a filter forbids everybody; rows past its end are none.
+  package func forbidden(filter: Int) -> Bitmap { filters[filter].global }
 
   /// Calls the body for every user with a history, in the order in which they first appeared.
   package func forEachUser(_ body: (UserID, UserState) throws -> Void) rethrows {
     try users.forEachChunk { start, chunk in
       for (i, user) in chunk.enumerated() where !user.history.isEmpty {
-        try body(UserID(userNames[Int32(start + i)]), user)
+        try body(userID(of: start + i), user)
       }
     }
   }

@@ -301,6 +301,25 @@ package final class LogStore: Sendable {
       insertedCount: receipt.insertedCount, replacedCount: receipt.replacedCount)
   }
 
+  /// Appends rows and blocks until they are synced: for the end of a process, which has no time for
+  /// tasks. Never to be called by the shared pool while others wait for the log.
+  package func appendAndWait(table name: String, rows: [[Value]]) throws(Diagnostic) {
+    let schema = try schema(of: name)
+    for (i, row) in rows.enumerated() { try LogStore.check(row, i, schema) }
+    let done = DispatchSemaphore(value: 0)
+    let outcome = Mutex<Diagnostic?>(nil)
+    let pending = PendingBatch(
+      batch: LogBatch([LogBatch.Rows(table: name, rows: rows)]),
+      rows: [PendingBatch.Rows(schema: schema, rows: rows)]
+    ) { result in
+      if case .failure(let problem) = result { outcome.withLock { $0 = problem } }
+      done.signal()
+    }
+    try queue.enqueue(.batch(pending))
+    done.wait()
+    if let problem = outcome.withLock({ $0 }) { throw problem }
+  }
+
   /// Gives the rows of several tables, merged in log order, to the body.
   ///
   /// The rows come in windows, so that no table is ever in memory as a whole. A window has the form

@@ -81,8 +81,14 @@ import Testing
     #expect(try JSON(parsing: "9223372036854775808") == .double(9_223_372_036_854_775_808))
   }
 
-  @Test func `counts the last of several members of one name`() throws {
-    #expect(try JSON(parsing: #"{"a":1,"a":2}"#)["a"] == 2)
+  /// Readers differ in which of two members they take, so none is taken.
+  @Test(arguments: [1, 15, 16, 17, 40])
+  func `refuses an object with two members of one name`(count: Int) throws {
+    let members = (0..<count).map { #""k\#($0)":1"# }.joined(separator: ",")
+    #expect(throws: Never.self) { try JSON(parsing: "{\(members)}") }
+    #expect(throws: Diagnostic.self) { try JSON(parsing: "{\(members),\"k0\":2}") }
+    // The same name in another object is another member.
+    #expect(throws: Never.self) { try JSON(parsing: "{\(members),\"b\":{\"k0\":2}}") }
   }
 }
 

@@ -208,10 +208,9 @@ private func problems(_ text: String) -> [String] {
       "A table reference of type `query` is not available yet."
     ),
     (
-      "interaction_table: events, filters: [{name: watched, filter_table: t, filter_type: {}}]",
-      "Filters of your own (`watched`) are not available yet."
+      "interaction_table: events, filters: [{name: watched, filter_table: {type: file, path: p}, filter_type: global}]",
+      "A filter's table of type `file` is not available."
     ),
-    ("interaction_table: events, user_table: users", "`data.user_table` is not available yet."),
     ("interaction_table: [events]", "`data.interaction_table` is a list; it must be a map."),
   ])
   func `says what is not available`(data: String, message: String) {

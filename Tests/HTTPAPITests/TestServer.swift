@@ -18,20 +18,20 @@ let silentLogger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 /// Runs a real server on a free port of the loopback while the body talks to it.
 func withServer<R: Sendable>(
   _ directory: String, apiKey: String? = nil, maximumBodyBytes: Int = 1 << 20, trains: Bool = true,
-  _ body: (HTTPClient, RiffleDatabase) async throws -> R
+  logger: Logger = silentLogger, _ body: (HTTPClient, RiffleDatabase) async throws -> R
 ) async throws -> R {
   var databaseOptions = RiffleDatabase.Options()
   databaseOptions.trainingThreads = 1
   databaseOptions.trains = trains
   let database = try RiffleDatabase(
-    opening: directory + "/data", options: databaseOptions, logger: silentLogger)
+    opening: directory + "/data", options: databaseOptions, logger: logger)
   defer { database.close() }
   var options = ServerOptions()
   options.port = 0
   options.apiKey = apiKey
   options.maximumBodyBytes = maximumBodyBytes
   let (ports, ready) = AsyncStream.makeStream(of: Int.self)
-  let server = RiffleServer(database: database, options: options, logger: silentLogger) { port in
+  let server = RiffleServer(database: database, options: options, logger: logger) { port in
     ready.yield(port)
     ready.finish()
   }

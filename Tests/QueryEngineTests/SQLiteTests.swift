@@ -6,12 +6,15 @@ import Testing
 
 /// Random conditions are put to the engine and to SQLite over the same rows. Both must leave the same
 /// rows: so NULL, comparison, LIKE, IN, BETWEEN, CASE, arithmetic and functions mean what SQL says.
+/// Lists lie in SQLite as JSON and are taken apart by json_each; times lie there as microseconds;
+/// what a regular expression matches is told by Swift's.
 @Suite struct `Conditions beside SQLite` {
   static let isFull = TestSettings.isFull
 
   private static func literal(_ value: Value) -> String {
     switch value {
-    case .null, .bytes, .array: "NULL"
+    case .null, .bytes: "NULL"
+    case .array: Printer.quoted(value.json.text)
     case .bool(let value): value ? "1" : "0"
     case .int(let value): String(value)
     case .double(let value): String(value)
@@ -28,7 +31,10 @@ import Testing
     case .bool(let value): return value ? "1" : "0"
     case .int(let value): return String(value)
     case .double(let value): return String(value)
-    case .string(let value): return Printer.quoted(value)
+    case .string(let value):
+      // No text of these tests but a time looks like one.
+      if let time = Timestamp(iso8601: value) { return String(time.microsecondsSinceEpoch) }
+      return Printer.quoted(value)
     case .column(let reference): return reference.name.text
     case .list(let elements): return "(" + elements.map(sql).joined(separator: ", ") + ")"
     case .not(let a): return "(NOT \(sql(a)))"
@@ -41,6 +47,14 @@ import Testing
       return "(\(sql(a)) \(not(negated))LIKE \(sql(pattern)) ESCAPE '\\')"
     case .between(let a, let low, let high, let negated):
       return "(\(sql(a)) \(not(negated))BETWEEN \(sql(low)) AND \(sql(high)))"
+    case .call(let name, let arguments) where name.text.hasPrefix("array_"):
+      return array(name.text, arguments)
+    case .call(let name, let arguments) where name.text == "regexp_like":
+      guard case .string(let pattern) = arguments[1].kind else { return "?" }
+      let matching = titles.filter { Self.matches($0, pattern) }.map(Printer.quoted)
+      let column = sql(arguments[0])
+      return
+        "(CASE WHEN \(column) IS NULL THEN NULL ELSE \(column) IN (\(matching.joined(separator: ", "))) END)"
     case .call(let name, let arguments):
       return name.text + "(" + arguments.map(sql).joined(separator: ", ") + ")"
     case .conditional(let branches, let otherwise):
@@ -50,6 +64,33 @@ import Testing
       return "CAST(\(sql(a)) AS \(type.text == "varchar" ? "TEXT" : type.text))"
     case .parameter, .prebuilt, .truncate: preconditionFailure("not made here")
     }
+  }
+
+  /// What Swift's regular expressions say.
+  private static func matches(_ text: String, _ pattern: String) -> Bool {
+    guard let expression = try? Regex(pattern) else { return false }
+    return text.firstMatch(of: expression) != nil
+  }
+
+  /// A condition on a list, which lies as JSON in a column.
+  private static func array(_ name: String, _ arguments: [Expression]) -> String {
+    let column = sql(arguments[0])
+    if name == "array_length" { return "json_array_length(\(column))" }
+    var wanted = [arguments[1]]
+    if case .list(let elements) = arguments[1].kind { wanted = elements }
+    let tests = wanted.map { element in
+      "EXISTS (SELECT 1 FROM json_each(\(column)) AS e WHERE e.value = \(sql(element)))"
+    }
+    let all = tests.isEmpty ? [name == "array_has_all" ? "1" : "0"] : tests
+    return "(CASE WHEN \(column) IS NULL THEN NULL ELSE ("
+      + all.joined(separator: name == "array_has_all" ? " AND " : " OR ") + ") END)"
+  }
+
+  /// A time as a query writes it and as SQLite holds it.
+  private static func moment(_ hour: Int) -> (text: String, value: Value) {
+    let time = Timestamp(
+      microsecondsSinceEpoch: 1_767_225_600_000_000 + Int64(hour) * 3_600_000_000)
+    return (time.iso8601, .timestamp(time))
   }
 
   /// Makes conditions that mean the same in both dialects.
@@ -134,7 +175,45 @@ import Testing
       }
       let comparison = dice.pick(Expression.BinaryOperator.allCases.filter(\.isComparison))
       let negated = dice.chance(40)
-      switch dice.below(9) {
+      switch dice.below(13) {
+      case 9:
+        // A list of texts or of whole numbers.
+        let isText = dice.chance(50)
+        let list = column(isText ? "tags" : "sizes")
+        func element(_ maker: inout Maker) -> Expression {
+          isText
+            ? Expression(.string(maker.dice.pick(["a", "b", "it's", "no"])))
+            : Expression(.int(Int64(maker.dice.below(6))))
+        }
+        let name = dice.pick(["array_has", "array_has_any", "array_has_all"])
+        if name == "array_has" {
+          return Expression(.call(Name(name), [list, element(&self)]))
+        }
+        let elements = (0..<dice.below(3) + 1).map { _ in element(&self) }
+        return Expression(.call(Name(name), [list, Expression(.list(elements))]))
+      case 10:
+        return Expression(
+          .binary(
+            comparison,
+            Expression(.call(Name("array_length"), [column(dice.pick(["tags", "sizes"]))])),
+            whole(1)))
+      case 11:
+        func time(_ maker: inout Maker) -> Expression {
+          Expression(.string(moment(maker.dice.below(40)).text))
+        }
+        let at = column("at")
+        switch dice.below(3) {
+        case 0: return Expression(.binary(comparison, at, time(&self)))
+        case 1:
+          return Expression(.between(at, low: time(&self), high: time(&self), negated: negated))
+        default:
+          let times = (0..<dice.below(3) + 1).map { _ in time(&self) }
+          return Expression(.isIn(at, list: Expression(.list(times)), negated: negated))
+        }
+      case 12:
+        let pattern = dice.pick(["^r", "e+", "[A-Z]", "x$", "d.p", "(red|50)", "^$", "\\d", " .* "])
+        return Expression(
+          .call(Name("regexp_like"), [column("title"), Expression(.string(pattern))]))
       case 0: return Expression(.binary(comparison, whole(2), whole(2)))
       case 1: return Expression(.binary(comparison, decimal(2), decimal(1)))
       case 2: return Expression(.binary(comparison, whole(1), decimal(1)))
@@ -158,7 +237,9 @@ import Testing
         return Expression(.isIn(whole(1), list: Expression(.list(elements)), negated: negated))
       case 7: return Expression(.between(whole(1), low: whole(0), high: whole(0), negated: negated))
       default:
-        let name = dice.pick(["title", "language", "year", "stock", "price", "kids"])
+        let name = dice.pick([
+          "title", "language", "year", "stock", "price", "kids", "tags", "sizes", "at",
+        ])
         return Expression(.isTest(column(name), .null, negated: negated))
       }
     }
@@ -172,7 +253,12 @@ import Testing
     ColumnDefinition(name: "stock", type: .int64),
     ColumnDefinition(name: "price", type: .double),
     ColumnDefinition(name: "kids", type: .bool),
+    ColumnDefinition(name: "tags", type: .stringArray),
+    ColumnDefinition(name: "sizes", type: .int64Array),
+    ColumnDefinition(name: "at", type: .dateTime),
   ]
+
+  private static let titles = ["red", "Green", "50%", "deep_sea", "", " x ", "red fox"]
 
   private static func table(_ dice: inout Dice, rows: Int) -> (ColumnTable, [[Value]]) {
     var table = ColumnTable(definitions)
@@ -181,12 +267,15 @@ import Testing
       func maybe(_ value: Value) -> Value { dice.chance(18) ? .null : value }
       let values: [Value] = [
         .string("i\(row)"),
-        maybe(.string(dice.pick(["red", "Green", "50%", "deep_sea", "", " x ", "red fox"]))),
+        maybe(.string(dice.pick(titles))),
         maybe(.string(dice.pick(["en", "de", "fr"]))),
         maybe(.int(Int64(dice.below(12)) - 2)),
         maybe(.int(Int64(dice.below(6)))),
         maybe(.double(Double(dice.below(80)) / 8 - 3)),
         maybe(.bool(dice.chance(50))),
+        maybe(.array((0..<dice.below(4)).map { _ in .string(dice.pick(["a", "b", "it's"])) })),
+        maybe(.array((0..<dice.below(4)).map { _ in .int(Int64(dice.below(5))) })),
+        maybe(moment(dice.below(40)).value),
       ]
       table.setRow(table.appendEmptyRow(), to: values)
       cells.append(values)
@@ -203,7 +292,10 @@ import Testing
     var dice = Dice(seed &+ 1000)
     let (table, cells) = Self.table(&dice, rows: 120)
     try database.rows(
-      "CREATE TABLE t (title TEXT, language TEXT, year INT, stock INT, price REAL, kids INT)")
+      """
+      CREATE TABLE t (title TEXT, language TEXT, year INT, stock INT, price REAL, kids INT, tags TEXT,
+                      sizes TEXT, at INT)
+      """)
     for row in cells {
       let values = row.dropFirst().map(Self.literal).joined(separator: ", ")
       try database.rows("INSERT INTO t VALUES (\(values))")

@@ -50,7 +50,12 @@ private struct TreeMaker {
   mutating func expression(_ depth: Int) -> Expression {
     if depth == 0 { return coin() ? literal() : Expression(.column(reference())) }
     func make(_ maker: inout TreeMaker) -> Expression { maker.expression(depth - 1) }
-    switch below(12) {
+    switch below(13) {
+    case 12:
+      return Expression(
+        .conditional(
+          several(3) { CaseBranch(condition: make(&$0), value: make(&$0)) },
+          otherwise: coin() ? make(&self) : nil))
     case 0: return Expression(.not(make(&self)))
     case 1: return Expression(.negate(make(&self)))
     case 2, 3, 4:
@@ -107,7 +112,7 @@ private struct TreeMaker {
   }
 
   mutating func argument(_ depth: Int) -> Argument {
-    switch below(depth == 0 ? 7 : 8) {
+    switch below(depth == 0 ? 7 : 9) {
     case 0: Argument(.null)
     case 1: Argument(.bool(coin()))
     case 2: Argument(.int(Int64(below(100)) - 50))
@@ -115,7 +120,13 @@ private struct TreeMaker {
     case 4: Argument(.string(text()))
     case 5: Argument(.parameter("user_id"))
     case 6: Argument(.name(word()))
-    default: Argument(.list(several(3) { $0.argument(depth - 1) }))
+    case 7: Argument(.list(several(3) { $0.argument(depth - 1) }))
+    default:
+      Argument(
+        .object(
+          ["a", "it's", "é"].prefix(below(4)).map {
+            ObjectMember(name: $0, value: argument(depth - 1))
+          }))
     }
   }
 
@@ -194,7 +205,59 @@ private struct TreeMaker {
         } : [],
       reorder: coin() ? several(2) { $0.reranker() } : [],
       limit: coin() ? Argument(.int(7)) : Argument(.parameter("n")),
-      offset: coin() ? Argument(.int(3)) : nil)
+      offset: coin() ? Argument(.int(3)) : nil,
+      asOf: coin()
+        ? pick([.init(.int(120)), .init(.string("2026-01-05T10:00:00Z")), .init(.parameter("at"))])
+        : nil)
+  }
+
+  /// A query over a table: it groups, or FROM names one, so that it cannot be read as a ranking.
+  mutating func dataQuery() -> DataQuery {
+    func value(_ maker: inout TreeMaker) -> Expression { maker.expression(3) }
+    func aggregate(_ maker: inout TreeMaker) -> Expression {
+      Expression(
+        .call(Name(maker.pick(["count", "sum", "max", "count_distinct"])), [maker.expression(2)]))
+    }
+    return DataQuery(
+      select: several(3) { maker in
+        maker.below(5) == 0
+          ? DataColumn(nil)
+          : DataColumn(
+            maker.coin() ? value(&maker) : aggregate(&maker),
+            alias: maker.coin() ? Name(maker.word()) : nil)
+      },
+      from: coin()
+        ? .table(namespace: Name(pick(["data", "view"])), name: Name(word()))
+        : .engine(name: Name(word()), .entity(Name(pick(["items", "users", "interactions"])))),
+      predicate: coin() ? value(&self) : nil,
+      groups: coin() ? several(2, value) : [],
+      having: coin() ? aggregate(&self) : nil,
+      order: coin()
+        ? several(2) { maker in
+          DataOrder(value(&maker), isDescending: maker.coin(), nullsFirst: maker.coin())
+        } : [],
+      limit: coin() ? Argument(.int(7)) : nil, offset: coin() ? Argument(.parameter("n")) : nil)
+  }
+
+  /// A query whose FROM names no table, so that it ranks.
+  mutating func ranking() -> Query {
+    var query = query()
+    switch query.from {
+    case .table, .engine(_, .entity): query.from = .retrievers(several(2) { $0.retriever() })
+    default: break
+    }
+    return query
+  }
+
+  mutating func statement() -> Statement {
+    switch below(6) {
+    case 0: .query(ranking())
+    case 1: .explain(.plan, ranking())
+    case 2: .explain(.analysis, ranking())
+    case 3: .explain(.influence, ranking())
+    case 4: .explain(.whyNot(Argument(.string(text()))), ranking())
+    default: .data(dataQuery())
+    }
   }
 }
 
@@ -210,6 +273,24 @@ private struct TreeMaker {
       // The trees are too large to be of use in a failure's text.
       let isSame = result.query == tree
       #expect(isSame, "seed \(seed): \(text)\n\(Printer.text(result.query))")
+    }
+  }
+}
+
+@Suite struct `Printing statements` {
+  @Test(arguments: 0..<200 as Range<UInt64>)
+  func `prints statements that read back as the same statements`(seed: UInt64) {
+    var maker = TreeMaker(state: seed &+ 7_000)
+    for _ in 0..<10 {
+      let several = maker.several(2) { $0.statement() }
+      let text = several.map { Printer.text($0) }.joined(separator: ";\n")
+      let parsed = Parser.script(text)
+      #expect(parsed.flatMap(\.problems).isEmpty, "seed \(seed): \(text)")
+      let isSame = parsed.map(\.statement) == several
+      #expect(
+        isSame,
+        "seed \(seed): \(text)\n\(parsed.map { Printer.text($0.statement) }.joined(separator: ";\n"))"
+      )
     }
   }
 }

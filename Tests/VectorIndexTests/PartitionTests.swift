@@ -41,6 +41,42 @@ struct Made {
 }
 
 @Suite struct `A partition` {
+  /// Rows of another order with others between them, as a catalog numbers the items of a model.
+  @Test func `finds the same rows under other numbers`() throws {
+    let made = try #require(Made.one)
+    var generator = SplitMix64(seed: 5)
+    let bound = 15_000
+    let numbers = Array((0..<Int32(bound)).shuffled(using: &generator).prefix(12_000))
+    var vectors = [Float](repeating: 0, count: bound * Made.width)
+    var known = [UInt64](repeating: 0, count: (bound + 63) / 64)
+    for (row, number) in numbers.enumerated() {
+      known[Int(number) >> 6] |= 1 << UInt64(number & 63)
+      for i in 0..<Made.width {
+        vectors[Int(number) * Made.width + i] = made.vectors[row * Made.width + i]
+      }
+    }
+    let kernels = try #require(Kernels(environment: [:]))
+    var searcher = VectorSearcher(
+      ExactIndex(vectors: vectors, width: Made.width, kernels: kernels))
+    searcher.use(made.partition.renumbered(numbers, bound: bound))
+    var plain = VectorSearcher(made.rows)
+    plain.use(made.partition)
+    let all = [UInt64](repeating: .max, count: 187) + [(1 << 32) - 1]
+    for query in made.queries {
+      let answer = searcher.nearest(to: query, count: 20, among: known)
+      let first = plain.nearest(to: query, count: 20, among: all)
+      #expect(answer.method == first.method)
+      #expect(answer.hits.map(\.score) == first.hits.map(\.score))
+      #expect(Set(answer.hits.map(\.row)) == Set(first.hits.map { Int(numbers[$0.row]) }))
+    }
+    // A row that comes later is found, whatever the lists say.
+    searcher.append(made.queries[0].map { $0 * 100 })
+    var more = known
+    if more.count * 64 < bound + 1 { more.append(0) }
+    more[bound >> 6] |= 1 << UInt64(bound & 63)
+    #expect(searcher.nearest(to: made.queries[0], count: 1, among: more).hits[0].row == bound)
+  }
+
   @Test func `finds what it says it does`() throws {
     let made = try #require(Made.one)
     var searcher = VectorSearcher(made.rows)
