@@ -56,8 +56,10 @@ let package = Package(
     module("Domain"),
     module("Columns", ["Domain"]),
     module("Storage", ["Domain", "Columns", grdb]),
-    module("Ingest", ["Domain", "Storage"]),
+    module("Ingest", ["CZlib", "Domain", "Storage"]),
     module("State", ["Domain", "Columns"]),
+    .systemLibrary(
+      name: "CZlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
     .target(name: "CKernels", cSettings: strictC),
     module("Kernels", ["CKernels"]),
     module("Neural", ["Kernels"]),
@@ -76,7 +78,12 @@ let package = Package(
         "Training", "QueryLanguage", "QueryEngine", yams, logging,
       ]),
     module("Worlds", ["Domain"]),
-    module("HTTPAPI", ["Engine", "State", hummingbird, hummingbirdCore, nio, nioHTTP, logging]),
+    module(
+      "HTTPAPI",
+      [
+        "Domain", "Engine", "Ingest", "State", "Storage", hummingbird, hummingbirdCore, nio,
+        nioHTTP, logging,
+      ]),
     .executableTarget(
       name: "riffle",
       dependencies: [
@@ -97,7 +104,7 @@ let package = Package(
 
     tests("Domain"),
     tests("Columns"),
-    tests("Storage", [grdb]),
+    tests("Storage", [grdb], resources: [.copy("Fixtures")]),
     tests("Ingest", [grdb]),
     tests("State", ["Storage", grdb]),
     tests("Kernels"),

@@ -37,6 +37,24 @@ package struct Column: Sendable {
 
   package init(type: ColumnType) { self.type = type }
 
+  /// A column of values that are there already; they must be of the type, one for each row.
+  package init(
+    type: ColumnType, dictionary: StringDictionary, present: ChunkedVector<UInt8>, values: Values
+  ) {
+    self.type = type
+    self.dictionary = dictionary
+    self.present = present
+    switch values {
+    case .bool(let vector): bools = vector
+    case .int(let vector), .timestamp(let vector): integers = vector
+    case .double(let vector): numbers = vector
+    case .string(let vector): codes = vector
+    case .strings(let vector): codeLists = vector
+    case .ints(let vector): integerLists = vector
+    case .doubles(let vector): numberLists = vector
+    }
+  }
+
   package var count: Int { present.count }
 
   package func isNull(_ row: Int) -> Bool { present[row] == 0 }
@@ -134,12 +152,23 @@ package struct ColumnTable: Sendable {
   /// In the order of declaration.
   package private(set) var names: [String]
   private var columns: [Column]
-  private let places: [String: Int]
+  private var places: [String: Int]
   package private(set) var rowCount = 0
 
   package init(_ definitions: [ColumnDefinition]) {
     names = definitions.map(\.name)
     columns = definitions.map { Column(type: $0.type) }
+    places = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
+  }
+
+  /// A table of columns that are there already, in the order of the definitions.
+  package init(_ definitions: [ColumnDefinition], _ columns: [Column], rowCount: Int) {
+    precondition(
+      columns.count == definitions.count && columns.allSatisfy { $0.count == rowCount },
+      "columns of unequal length")
+    names = definitions.map(\.name)
+    self.columns = columns
+    self.rowCount = rowCount
     places = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
   }
 
@@ -157,6 +186,28 @@ package struct ColumnTable: Sendable {
     for i in columns.indices { columns[i].append(.null) }
     rowCount += 1
     return rowCount - 1
+  }
+
+  /// Takes a new form: columns that are new are null in every row, columns of a wider type hold their
+  /// values in it. No column goes.
+  package mutating func adopt(_ definitions: [ColumnDefinition]) {
+    var adopted: [Column] = []
+    adopted.reserveCapacity(definitions.count)
+    for definition in definitions {
+      let old = places[definition.name].map { columns[$0] }
+      if let old, old.type == definition.type {
+        adopted.append(old)
+        continue
+      }
+      var column = Column(type: definition.type)
+      for row in 0..<rowCount {
+        column.append(old.map { $0.value(at: row).widened(to: definition.type) } ?? .null)
+      }
+      adopted.append(column)
+    }
+    columns = adopted
+    names = definitions.map(\.name)
+    places = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
   }
 
   /// Replaces one cell; `column` is the place of its name in `names`.

@@ -88,6 +88,12 @@ package final class ServedModel: Sendable {
     token(of: row) == nil ? nil : vectors?.index.vector(at: row.index)
   }
 
+  /// Forgets what is kept of a user.
+  func forget(_ user: UserID) {
+    encoded.forget(user)
+    scored.forget(user)
+  }
+
   /// What a history looks for: a vector, or the scores of all tokens.
   ///
   /// The same history of a user is worked out once, unless its times matter.

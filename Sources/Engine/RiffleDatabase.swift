@@ -1,3 +1,4 @@
+import Dispatch
 package import Domain
 import Ingest
 package import Logging
@@ -12,13 +13,6 @@ package struct TableInfo: Sendable {
   package var schema: TableSchema
   package var createdAt: Timestamp
   package var rowCount: Int
-}
-
-/// What an acknowledged insert did.
-package struct InsertReceipt: Hashable, Sendable {
-  package var rowCount: Int
-  /// The log position of the last row. An answer whose `as_of` has come this far holds all of it.
-  package var through: LogPosition
 }
 
 /// One data directory, opened: tables, engines, training and queries.
@@ -48,6 +42,10 @@ package final class RiffleDatabase: Sendable {
   let logger: Logger
   private let registered = Mutex(Engines())
   let trainer: TrainingQueue
+  let desk: IngestDesk
+  let states: StateKeeper
+  let moreMetrics = Mutex<[@Sendable (inout MetricsText) -> Void]>([])
+  private let chores = ChoreTimer()
   private let tableReader: TableReader
   private let placements: PlacementLog
   private let dataQueries = QueryEngine(cacheBytes: 0)
@@ -62,10 +60,35 @@ package final class RiffleDatabase: Sendable {
     self.logger = logger
     log = try LogStore(try DataDirectory.open(path))
     tableReader = TableReader(log)
+    desk = IngestDesk(try log.entries(kind: IngestDesk.entryKind))
+    states = StateKeeper(log, logger: logger)
     placements = PlacementLog(log, logger: logger)
     trainer = TrainingQueue(log: log, threads: options.trainingThreads, logger: logger)
     log.onCommit { [weak self] batches, through in self?.observe(batches, through) }
     try restoreEngines()
+    startChores()
+  }
+
+  /// Stores the engines' states now, so that a start folds only what comes later.
+  package func storeStates() async throws {
+    try await outsideThePool { [states, engines] in states.store(engines) }
+  }
+
+  /// What is done from time to time: old rows go, states are stored, erasures are finished.
+  private func startChores() {
+    let flag = ChoreFlag()
+    chores.start(everySeconds: 30) { [weak self] in
+      guard let self else { return }
+      states.storeIfDue(engines)
+      guard flag.begin() else { return }
+      Task { [weak self] in
+        await self?.finishErasures()
+        do { try await self?.applyRetention() } catch {
+          self?.logger.warning("Old rows could not go", metadata: ["error": "\(error)"])
+        }
+        flag.end()
+      }
+    }
   }
 
   package var path: String { log.directory.path }
@@ -75,14 +98,17 @@ package final class RiffleDatabase: Sendable {
 
   /// Stops training, finishes what is being written and gives up the directory.
   package func close() {
+    chores.cancel()
     trainer.stop()
+    states.stop(engines)
+    desk.save(into: log)
     placements.close()
     log.close()
   }
 
   private func observe(_ batches: [CommittedBatch], _ through: LogPosition) {
-    let engines = registered.withLock { Array($0.following.values) }
-    for engine in engines { engine.observe(batches, through) }
+    for batch in batches where !batch.replaced.isEmpty { tableReader.rowsGone(batch) }
+    for engine in followingEngines { engine.observe(batches, through) }
   }
 
   func integrityProblems() throws -> [String] { try log.integrityProblems() }
@@ -107,16 +133,6 @@ package final class RiffleDatabase: Sendable {
     try await log.createTable(schema, at: .now())
     logger.info("Made a table", metadata: ["table": "\(schema.name)"])
     return schema
-  }
-
-  /// Inserts rows, the body of `POST /v2/tables/{table}/insert`; returns when they are on the disk and
-  /// every engine has seen them.
-  package func insert(_ body: JSON, into table: String) async throws -> InsertReceipt {
-    let decoder = RowDecoder(try log.schema(of: table))
-    let rows = try decoder.decodeInsert(body)
-    if rows.isEmpty { return InsertReceipt(rowCount: 0, through: log.through) }
-    let receipt = try await log.append(table: table, rows: rows)
-    return InsertReceipt(rowCount: rows.count, through: receipt.through)
   }
 
   /// Gives a table's rows in log order, some at a time.
@@ -186,6 +202,7 @@ package final class RiffleDatabase: Sendable {
         .conflict, code: "engine_exists", "An engine `\(engine.name)` exists already.", at: "name",
         help: "Choose another name.")
     }
+    states.remove(engine.name)
     do {
       try await outsideThePool { [log] in try engine.replay(log) }
       try await log.setEntry(
@@ -209,6 +226,7 @@ package final class RiffleDatabase: Sendable {
       engines.served[name] = nil
       engines.following[name] = nil
     }
+    states.remove(name)
     try await log.removeEntry(kind: RegistryKind.engine, name: name)
     try await log.removeEntry(kind: RegistryKind.generation, name: name)
     for entry in try log.entries(kind: RegistryKind.partition)
@@ -234,6 +252,9 @@ package final class RiffleDatabase: Sendable {
         help: "Delete the engine first: DELETE /v2/engines/\(users[0].name).")
     }
     try await log.dropTable(name)
+    for entry in desk.forget(table: name) {
+      try await log.removeEntry(kind: IngestDesk.entryKind, name: entry)
+    }
     logger.info("Deleted a table", metadata: ["table": "\(name)"])
   }
 
@@ -267,42 +288,22 @@ package final class RiffleDatabase: Sendable {
     _ configuration: EngineConfiguration, createdAt: Timestamp, isRestored: Bool
   ) throws -> ServedEngine {
     var problems: [Diagnostic] = []
-    func schema(_ reference: EngineConfiguration.TableReference?) -> TableSchema? {
-      guard let reference else { return nil }
+    let mapping = mapping(of: configuration, &problems) { name throws(Diagnostic) in
+      try log.schema(of: name)
+    }
+    var filters: [FilterMapping] = []
+    for filter in configuration.data.filters {
+      var table: TableSchema?
       do throws(Diagnostic) {
-        let schema = try log.schema(of: reference.name)
-        return try schema.keeping(reference)
+        table = try log.schema(of: filter.table.name).keeping(filter.table)
       } catch {
         var problem = error
-        problem.place = reference.path
+        problem.place = filter.table.path
         problems.append(problem)
-        return nil
       }
-    }
-    let data = configuration.data
-    let interactions = schema(data.interactionTable)
-    let items = schema(data.itemTable)
-    let users = schema(data.userTable)
-    var filters: [FilterMapping] = []
-    for filter in data.filters {
-      guard let table = schema(filter.table) else { continue }
+      guard let table else { continue }
       do throws(Diagnostics) {
         filters.append(try FilterMapping(filter, of: table))
-      } catch { problems += error.all }
-    }
-    var columns = EntityColumns()
-    columns.userID = data.userColumn
-    columns.itemID = data.itemColumn
-    if let label = data.labelColumn { columns.label = label }
-    if let time = data.timeColumn { columns.createdAt = time }
-    if let event = data.eventColumn { columns.eventValue = event }
-    var mapping: EntityMapping?
-    let haveAll =
-      (items != nil || data.itemTable == nil) && (users != nil || data.userTable == nil)
-    if let interactions, haveAll {
-      do throws(Diagnostics) {
-        mapping = try EntityMapping(
-          interactions: interactions, items: items, users: users, columns: columns)
       } catch { problems += error.all }
     }
     var serving: ServingSettings?
@@ -333,6 +334,47 @@ package final class RiffleDatabase: Sendable {
     }
   }
 
+  /// Finds the columns of an engine's users and items; nil where there are problems.
+  func mapping(
+    of configuration: EngineConfiguration, _ problems: inout [Diagnostic],
+    schema: (String) throws(Diagnostic) -> TableSchema
+  ) -> EntityMapping? {
+    func find(_ reference: EngineConfiguration.TableReference?) -> TableSchema? {
+      guard let reference else { return nil }
+      do throws(Diagnostic) {
+        return try schema(reference.name).keeping(reference)
+      } catch {
+        var problem = error
+        problem.place = reference.path
+        problems.append(problem)
+        return nil
+      }
+    }
+    let data = configuration.data
+    let interactions = find(data.interactionTable)
+    let items = find(data.itemTable)
+    let users = find(data.userTable)
+    var columns = EntityColumns()
+    columns.userID = data.userColumn
+    columns.itemID = data.itemColumn
+    if let label = data.labelColumn { columns.label = label }
+    if let time = data.timeColumn { columns.createdAt = time }
+    if let event = data.eventColumn { columns.eventValue = event }
+    let haveAll =
+      (items != nil || data.itemTable == nil) && (users != nil || data.userTable == nil)
+    guard let interactions, haveAll else { return nil }
+    do throws(Diagnostics) {
+      return try EntityMapping(
+        interactions: interactions, items: items, users: users, columns: columns)
+    } catch {
+      problems += error.all
+      return nil
+    }
+  }
+
+  /// Engines that see every commit, those that still fold the log among them.
+  var followingEngines: [ServedEngine] { registered.withLock { Array($0.following.values) } }
+
   // MARK: restart
 
   private func restoreEngines() throws {
@@ -357,7 +399,11 @@ package final class RiffleDatabase: Sendable {
     let configuration = try EngineConfiguration(parsing: record.source, origin: entry.name)
     let engine = try prepare(configuration, createdAt: record.createdAt, isRestored: true)
     registered.withLock { $0.following[engine.name] = engine }
-    try engine.replay(log)
+    if try engine.resume(from: states, log) {
+      logger.debug("Took up a stored state", metadata: ["engine": "\(engine.name)"])
+    } else {
+      try engine.replay(log)
+    }
     registered.withLock { $0.served[engine.name] = engine }
     do {
       if try trainer.restore(engine) {
@@ -381,6 +427,36 @@ package final class RiffleDatabase: Sendable {
 
   /// Engines that could not be opened, with why.
   package var brokenEngines: [String: String] { registered.withLock { $0.broken } }
+}
+
+/// Calls a body from time to time, until it is cancelled.
+private final class ChoreTimer: Sendable {
+  // Unchecked: a dispatch source may be used from any thread, and this is never replaced.
+  private nonisolated(unsafe) let timer = DispatchSource.makeTimerSource(
+    queue: DispatchQueue(label: "riffle chores", qos: .utility))
+  private let isStarted = Atomic<Bool>(false)
+
+  func start(everySeconds seconds: Int, _ body: @escaping @Sendable () -> Void) {
+    timer.schedule(deadline: .now() + .seconds(5), repeating: .seconds(seconds))
+    timer.setEventHandler(handler: body)
+    isStarted.store(true, ordering: .releasing)
+    timer.resume()
+  }
+
+  func cancel() { timer.cancel() }
+
+  deinit {
+    timer.cancel()
+    // A source that was never resumed must be, before it goes.
+    if !isStarted.load(ordering: .acquiring) { timer.resume() }
+  }
+}
+
+/// Lets one round of chores run at a time.
+private final class ChoreFlag: Sendable {
+  private let isBusy = Atomic<Bool>(false)
+  func begin() -> Bool { !isBusy.exchange(true, ordering: .acquiringAndReleasing) }
+  func end() { isBusy.store(false, ordering: .releasing) }
 }
 
 /// The kinds of documents that the engine keeps in the registry.

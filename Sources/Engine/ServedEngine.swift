@@ -10,17 +10,20 @@ import Synchronization
 package final class ServedEngine: Sendable {
   package let configuration: EngineConfiguration
   package let createdAt: Timestamp
-  let mapping: EntityMapping
+  /// Which tables and columns make the users and items; it changes when a table is altered.
+  var mapping: EntityMapping { mappings.current }
+  private let mappings: Published<EntityMapping>
   /// The tables whose rows make the state.
   let tableNames: Set<String>
   private let follower: Mutex<Follower>
   private let state: Published<StateSnapshot>
   private let published: Published<Generation?>
   private let statusBox = Mutex(EngineStatus())
-  private let popularity = PopularityCache()
-  private let trends = TrendCache()
+  private let popularity = RankCache<Int32> { $0.interactionCounts }
+  private let trends = RankCache<Double> { $0.trendWeights }
   private let tables: TableReader
   private let placements: PlacementLog
+  let filters: [FilterMapping]
   let serving: ServingSettings
   private let pages: PageStore
   private let queries = QueryEngine()
@@ -28,7 +31,7 @@ package final class ServedEngine: Sendable {
 
   /// The fold and what it has not seen yet. While the log is replayed, new commits wait.
   private struct Follower {
-    let fold: StateFold
+    var fold: StateFold
     /// Everything up to here is in the fold.
     var through = LogPosition.start
     /// nil once the replay is over.
@@ -40,6 +43,7 @@ package final class ServedEngine: Sendable {
     createdAt: Timestamp, serving: ServingSettings, tables: TableReader, placements: PlacementLog
   ) {
     self.placements = placements
+    self.filters = filters
     tableNames = Set(
       [mapping.interactionTable, mapping.itemTable, mapping.userTable].compactMap { $0?.name }
         + filters.map(\.table))
@@ -47,7 +51,7 @@ package final class ServedEngine: Sendable {
     self.tables = tables
     pages = PageStore(lifetimeSeconds: serving.pageSeconds)
     self.configuration = configuration
-    self.mapping = mapping
+    mappings = Published(mapping)
     self.createdAt = createdAt
     let fold = StateFold(mapping, filters: filters)
     state = Published(fold.snapshot())
@@ -67,8 +71,10 @@ package final class ServedEngine: Sendable {
   // MARK: following the log
 
   /// Folds everything that the log holds already. Commits may go on meanwhile.
-  func replay(_ log: LogStore) throws {
-    let end = try log.replay(tables: tableNames.sorted()) { batches, through in
+  func replay(_ log: LogStore, after start: LogPosition = .start) throws {
+    let end = try log.replay(
+      tables: tableNames.sorted(), after: start, undoing: start > .start
+    ) { batches, through in
       follower.withLock { $0.fold.apply(batches, through: through) }
     }
     follower.withLock { follower in
@@ -82,6 +88,75 @@ package final class ServedEngine: Sendable {
     }
   }
 
+  /// Takes up the stored fold and folds only what came after it. To be called at the start, before
+  /// anything is committed.
+  ///
+  /// - Returns: false where there is none, or one that is none of this log; nothing has changed then.
+  func resume(from states: StateKeeper, _ log: LogStore) throws -> Bool {
+    let tables = tableNames.sorted()
+    let start: LogPosition? = try follower.withLock { follower in
+      guard let stored = states.fold(of: self) else { return nil }
+      let through = stored.snapshot().through
+      guard stored.holds(try log.removedRows(tables: tables, after: through)) else { return nil }
+      follower.fold = stored
+      return through
+    }
+    guard let start else { return false }
+    try replay(log, after: start)
+    return true
+  }
+
+  /// The state to be stored, as it is now; nil while the log is folded, or where it cannot be.
+  func image() -> StateImage? {
+    follower.withLock { $0.waiting == nil ? $0.fold.image() : nil }
+  }
+
+  /// Whether the engine reads a table.
+  package func reads(table: String) -> Bool {
+    tableNames.contains(table)
+  }
+
+  /// The user of a row of the interaction table.
+  package func user(of row: [Value], in table: String) -> String? {
+    guard mapping.interactionTable.name == table,
+      let place = mapping.interactionTable.index(of: configuration.data.userColumn),
+      place < row.count
+    else { return nil }
+    switch row[place] {
+    case .string(let text): return text
+    case .int(let number): return String(number)
+    default: return nil
+    }
+  }
+
+  /// Forgets what is kept in memory of a user beside the state.
+  func forgetCaches(of user: UserID) {
+    for model in generation?.models ?? [] { model.forget(user) }
+    preparedQueries.withLock { $0.removeAll() }
+  }
+
+  /// Waits until the state holds a position of the log.
+  ///
+  /// - Throws: `position_not_reached` where the log itself has not come so far within a second.
+  package func reach(_ position: LogPosition) async throws {
+    for _ in 0..<200 {
+      if asOf >= position { return }
+      try await Task.sleep(for: .milliseconds(5))
+    }
+    throw notReached(position)
+  }
+
+  package static let notReached = "position_not_reached"
+
+  /// The problem of a query that asks for a position which the state has not come to.
+  package func notReached(_ position: LogPosition) -> Diagnostic {
+    Diagnostic(
+      .unavailable, code: Self.notReached,
+      "The engine `\(name)` is at position \(asOf.rawValue); the query asks for "
+        + "\(position.rawValue).", at: "at_least",
+      help: "Send the query again, or leave at_least out.")
+  }
+
   /// Sees one commit, on the log's own thread and in its order.
   func observe(_ batches: [CommittedBatch], _ through: LogPosition) {
     follower.withLock { follower in
@@ -93,6 +168,18 @@ package final class ServedEngine: Sendable {
         follower.fold.apply(batches, through: through)
         state.publish(follower.fold.snapshot())
       }
+    }
+  }
+
+  /// Whether the log is still being replayed for the first time.
+  var isReplaying: Bool { follower.withLock { $0.waiting != nil } }
+
+  /// Follows a change of its tables, on the log's own thread: no commit comes between.
+  func adopt(_ mapping: EntityMapping) {
+    mappings.publish(mapping)
+    follower.withLock { follower in
+      follower.fold.adopt(mapping)
+      state.publish(follower.fold.snapshot())
     }
   }
 

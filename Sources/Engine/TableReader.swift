@@ -28,6 +28,18 @@ final class TableReader: Sendable {
     (log.table(name)?.schema).map { ColumnTable($0.columns) }
   }
 
+  /// Forgets a table of which rows have gone without another in their place.
+  func rowsGone(_ batch: CommittedBatch) {
+    let isKept = state.withLock { $0.tables[batch.table] != nil }
+    guard isKept, let schema = log.table(batch.table)?.schema else { return }
+    let keys = schema.uniqueKeys.compactMap { schema.index(of: $0) }
+    if !keys.isEmpty {
+      let new = Set(batch.inserted.map { row in keys.map { row.values[$0] } })
+      if batch.replaced.allSatisfy({ row in new.contains(keys.map { row.values[$0] }) }) { return }
+    }
+    state.withLock { $0.tables[batch.table] = nil }
+  }
+
   /// The rows of a table as they are now, or nil where there is no such table.
   ///
   /// They stand in the order in which they first came; a row that replaced another stands in its place.

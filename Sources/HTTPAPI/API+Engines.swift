@@ -20,7 +20,7 @@ extension API {
   }
 
   func createEngine(_ request: APIRequest) async throws -> APIReply {
-    let text = String(decoding: try await request.body(), as: UTF8.self)
+    let text = String(decoding: try await wholeBody(request), as: UTF8.self)
     let isYAML = request.contentType?.contains("yaml") ?? false
     let engine = try await database.createEngine(
       parsing: text, origin: isYAML ? "engine.yaml" : "body")
@@ -54,7 +54,19 @@ extension API {
 
   /// Answers a query, outside of the shared pool where it waits for the disk.
   func answer(_ route: QueryRoute, _ request: APIRequest) async throws -> APIReply {
-    let body = try await request.body()
+    let body = try await wholeBody(request)
+    for _ in 0..<200 {
+      do {
+        return try await answer(route, body)
+      } catch let problem as Diagnostic where problem.code == ServedEngine.notReached {
+        // The position may be on its way; a second is what a query waits for it.
+        try await Task.sleep(for: .milliseconds(5))
+      }
+    }
+    return try await answer(route, body)
+  }
+
+  private func answer(_ route: QueryRoute, _ body: [UInt8]) async throws -> APIReply {
     if let reply = try query(route, body, onlyAtOnce: false) { return reply }
     return try await outsideThePool { try query(route, body, onlyAtOnce: nil) ?? Self.json(.null) }
   }
@@ -79,6 +91,10 @@ extension API {
     } else {
       body = try JSON(parsing: bytes)
       call = try Self.call(body, text: try Self.queryText(body))
+    }
+    if let position = call.atLeast, engine.asOf < position {
+      if onlyAtOnce == true { return nil }
+      throw engine.notReached(position)
     }
     if onlyAtOnce != nil, engine.waitsForDisk(call) { return nil }
     let withMetadata = try Self.flag("return_metadata", body) ?? (route.saved != nil)
@@ -112,6 +128,7 @@ extension API {
     let call = try Self.call(body, text: text)
     if let name = QueryCall.rankingEngine(text) {
       let engine = try database.engine(named: name)
+      if let position = call.atLeast { try await engine.reach(position) }
       return Self.answer(try engine.answer(call), withMetadata: true)
     }
     // Tables are read from the disk.
@@ -146,6 +163,14 @@ extension API {
         code: "wrong_type",
         "`pagination_key` is a text of 1 to 1000 bytes, not \(other.kindName) like this.",
         at: "pagination_key")
+    }
+    switch body["at_least"] {
+    case nil, .null?: break
+    case .int(let position)? where position >= 0: call.atLeast = LogPosition(position)
+    case let other?:
+      throw Diagnostic(
+        code: "wrong_type", "`at_least` is \(other.text); it must be a log position.",
+        at: "at_least", help: "Give the `as_of` of an insert's answer.")
     }
     switch body["seed"] {
     case nil, .null?: break

@@ -1,5 +1,8 @@
 import Domain
 import Engine
+import Foundation
+import Ingest
+import Storage
 
 extension API {
   func listTables() -> APIReply {
@@ -9,6 +12,10 @@ extension API {
   func viewTable(_ name: String) async throws -> APIReply {
     // The rows are counted in the database.
     let table = try await outsideThePool { [database] in try database.table(named: name) }
+    let alerts = try database.schemaAlerts(table: name)
+    let dead = try await outsideThePool { [database] in
+      try database.deadLetterCounts(table: name)
+    }
     var members = Self.members(of: table)
     members.append(
       JSON.Member(
@@ -16,7 +23,17 @@ extension API {
         .object(table.schema.columns.map { JSON.Member($0.name, .string($0.type.rawValue)) })))
     members.append(
       JSON.Member("unique_keys", .array(table.schema.uniqueKeys.map { .string($0) })))
+    if table.schema.rules != TableRules() {
+      members.append(JSON.Member("rules", table.schema.rules.json))
+    }
     members.append(JSON.Member("row_count", .int(Int64(table.rowCount))))
+    members.append(
+      JSON.Member("dead_letter_count", .int(Int64(dead.reduce(0) { $0 + $1.count }))))
+    members.append(
+      JSON.Member(
+        "warning_message",
+        alerts.isEmpty ? .null : .string(alerts.map(\.message).joined(separator: "\n"))))
+    members.append(JSON.Member("alerts", .array(alerts.map(\.json))))
     return Self.json(.object(members))
   }
 
@@ -37,21 +54,21 @@ extension API {
     return Self.json(["message": .string("Table `\(schema.name)` is ready.")])
   }
 
-  func insert(_ request: APIRequest, into table: String) async throws -> APIReply {
-    let body = try await jsonBody(request)
-    let receipt: InsertReceipt
-    do { receipt = try await database.insert(body, into: table) } catch let problems as Diagnostics
-    {
-      // A row that does not fit its table is a bad request, by the documented API.
-      return Self.failure(problems, invalidStatus: 400)
-    }
-    var out: [UInt8] = []
-    out.reserveCapacity(80)
-    out += "{\"message\":\"Inserted ".utf8
-    out += String(receipt.rowCount).utf8
-    out += (receipt.rowCount == 1 ? " row.\",\"as_of\":" : " rows.\",\"as_of\":").utf8
-    out += String(receipt.through.rawValue).utf8
-    out += "}".utf8
-    return Self.bytes(out)
+  func alterTable(_ request: APIRequest) async throws -> APIReply {
+    let schema = try await database.alterTable(try await jsonBody(request))
+    return Self.json([
+      "message": .string("Table `\(schema.name)` is changed."),
+      "schema": .object(
+        schema.columns.map { JSON.Member($0.name, .string($0.type.rawValue)) }),
+    ])
+  }
+
+  func alerts(_ table: String?) throws -> APIReply {
+    Self.json(["alerts": .array(try database.schemaAlerts(table: table).map(\.json))])
+  }
+
+  func clearAlerts(_ table: String) throws -> APIReply {
+    let count = try database.clearSchemaAlerts(table: table)
+    return Self.json(["message": .string("Cleared \(count) alerts of `\(table)`.")])
   }
 }

@@ -1,5 +1,6 @@
 import Domain
 import Foundation
+import Ingest
 import Logging
 import NIOCore
 import NIOHTTP1
@@ -21,6 +22,8 @@ final class RequestHandler: ChannelInboundHandler {
   private var head: HTTPRequestHead?
   private var body = ByteBuffer()
   private var bodyBytes = 0
+  /// Where the parts of a streamed body go; nil where the body is gathered.
+  private var feed: BodyFeed?
   private var isAnswering = false
   private var isClosing = false
 
@@ -37,7 +40,15 @@ final class RequestHandler: ChannelInboundHandler {
       body = ByteBuffer()
       bodyBytes = 0
       begin(head, context)
+      if !isClosing, RequestHandler.isStream(head) { answerStream(head, context) }
     case .body(let part):
+      if let feed {
+        // Reading goes on once the feed has been emptied.
+        if feed.push(part) {
+          context.channel.setOption(.autoRead, value: false).whenComplete { _ in }
+        }
+        return
+      }
       bodyBytes += part.readableBytes
       // What is too much is read to its end and dropped, so that the client hears the answer; up to a
       // point.
@@ -51,6 +62,12 @@ final class RequestHandler: ChannelInboundHandler {
         body = ByteBuffer()
       }
     case .end:
+      if let feed {
+        feed.end()
+        self.feed = nil
+        head = nil
+        return
+      }
       guard let head else { return }
       self.head = nil
       answer(head, context)
@@ -60,7 +77,8 @@ final class RequestHandler: ChannelInboundHandler {
   /// A client that waits to be asked for the body is asked, or told at once that it is too large.
   private func begin(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
     guard head.headers.first(name: "expect")?.lowercased() == "100-continue" else { return }
-    if let length = head.headers.first(name: "content-length").flatMap({ Int($0) }),
+    if !RequestHandler.isStream(head),
+      let length = head.headers.first(name: "content-length").flatMap({ Int($0) }),
       length > maximumBodyBytes
     {
       self.head = nil
@@ -74,19 +92,68 @@ final class RequestHandler: ChannelInboundHandler {
       promise: nil)
   }
 
+  /// Whether the body is worked on as it comes: rows in lines, of any number.
+  private static func isStream(_ head: HTTPRequestHead) -> Bool {
+    guard head.method == .POST, path(of: head.uri).hasSuffix("/insert") else { return false }
+    let request = self.request(head) { _ in }
+    return ((try? API.format(of: request)) ?? .json) != .json
+  }
+
+  /// A request with the headers and the parameters that the API looks at.
+  private static func request(
+    _ head: HTTPRequestHead,
+    _ eachChunk: @escaping @Sendable (_ body: ([UInt8]) async throws -> Void) async throws -> Void
+  ) -> APIRequest {
+    let headers = head.headers
+    var key = headers.first(name: "x-api-key")
+    if key == nil, let bearer = headers.first(name: "authorization"), bearer.hasPrefix("Bearer ") {
+      key = String(bearer.dropFirst(7))
+    }
+    var request = APIRequest(
+      head.method.rawValue, path(of: head.uri), contentType: headers.first(name: "content-type"),
+      apiKey: key, eachChunk: eachChunk)
+    request.idempotencyKey = headers.first(name: "idempotency-key")
+    request.contentEncoding = headers.first(name: "content-encoding")
+    if let mark = head.uri.firstIndex(of: "?") {
+      request.parameters = APIRequest.parameters(
+        head.uri[head.uri.index(after: mark)...].prefix { $0 != "#" })
+    }
+    return request
+  }
+
+  /// Begins to answer while the body still comes.
+  private func answerStream(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
+    isAnswering = true
+    let channel = context.channel
+    let feed = BodyFeed { channel.setOption(.autoRead, value: true).whenComplete { _ in } }
+    self.feed = feed
+    let request = RequestHandler.request(head) { each in
+      while let part = try await feed.next() { try await each(Array(part.readableBytesView)) }
+    }
+    let loop = context.eventLoop
+    let connection = NIOLoopBound((handler: self, context: context), eventLoop: loop)
+    let limit = max(4 * maximumBodyBytes, 64 << 20)
+    Task { [api] in
+      let reply = await api.answer(request)
+      // An answer before the body's end: the rest is read and dropped, so that the client hears it.
+      let isDrained = await feed.drain(upTo: limit)
+      loop.execute {
+        let (handler, context) = connection.value
+        if !isDrained { handler.isClosing = true }
+        handler.write(reply, to: head, context)
+      }
+    }
+  }
+
   private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
     isAnswering = true
     let bytes = Array(body.readableBytesView)
     body = ByteBuffer()
     let (isTooLong, limit) = (bodyBytes > maximumBodyBytes, maximumBodyBytes)
-    let request = APIRequest(
-      head.method.rawValue, RequestHandler.path(of: head.uri),
-      contentType: head.headers.first(name: "content-type"),
-      apiKey: head.headers.first(name: "x-api-key"),
-      body: {
-        if isTooLong { throw BodyTooLarge(limit: limit) }
-        return bytes
-      })
+    let request = RequestHandler.request(head) { each in
+      if isTooLong { throw BodyTooLarge(limit: limit) }
+      if !bytes.isEmpty { try await each(bytes) }
+    }
     if !isTooLong, let reply = api.answerAtOnce(request, body: bytes) {
       write(reply, to: head, context)
       return
@@ -154,10 +221,17 @@ final class RequestHandler: ChannelInboundHandler {
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     if case .inputClosed? = event as? ChannelEvent {
+      feed?.breakOff()
       // The client sends no more: an answer that is being made is still sent, and that is all.
       if isAnswering { isClosing = true } else { context.close(promise: nil) }
     }
     context.fireUserInboundEventTriggered(event)
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    feed?.breakOff()
+    feed = nil
+    context.fireChannelInactive()
   }
 
   /// A client that goes away in the middle is no fault of this server, and no news.

@@ -32,7 +32,9 @@ package struct RiffleServer: Sendable {
     onReady: @escaping @Sendable (_ port: Int) async -> Void = { _ in }
   ) {
     self.options = options
-    let api = API(database: database, apiKey: options.apiKey, logger: logger)
+    let api = API(
+      database: database, apiKey: options.apiKey, maximumBodyBytes: options.maximumBodyBytes,
+      logger: logger)
     application = Application(
       responder: Unused(),
       server: HTTPServerBuilder { _ in

@@ -125,7 +125,10 @@ package struct EntityMapping: Hashable, Sendable {
         $0.name != columns.itemID && $0.name != EntityMapping.itemIDColumn
       }
     mayUncoverOlderItems =
-      items.map { !$0.uniqueKeys.isEmpty && $0.uniqueKeys != [columns.itemID] } ?? false
+      items.map { items in
+        items.uniqueKeys.isEmpty
+          ? items.rules.retention != nil : items.uniqueKeys != [columns.itemID]
+      } ?? false
     userTable = users
     userTableIDPlace = tableUser
     userColumns =
@@ -134,7 +137,10 @@ package struct EntityMapping: Hashable, Sendable {
         $0.name != columns.userID && $0.name != EntityMapping.userIDColumn
       }
     mayUncoverOlderUsers =
-      users.map { !$0.uniqueKeys.isEmpty && $0.uniqueKeys != [columns.userID] } ?? false
+      users.map { users in
+        users.uniqueKeys.isEmpty
+          ? users.rules.retention != nil : users.uniqueKeys != [columns.userID]
+      } ?? false
   }
 
   /// The catalog's column of item ids.

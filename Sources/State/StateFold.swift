@@ -1,12 +1,13 @@
 import Columns
 package import Domain
+import Foundation
 
 /// The fold from the log to the state, owned by the one writer.
 ///
 /// A class, because a copy of it could not be folded further: copies of a dictionary share their
 /// entries, and only one of them may add.
 package final class StateFold {
-  package let mapping: EntityMapping
+  package private(set) var mapping: EntityMapping
   private let filters: [FilterMapping]
   private var state: StateSnapshot
   private var items: Descriptions
@@ -22,6 +23,56 @@ package final class StateFold {
     users = Descriptions(
       mapping.userColumns, of: mapping.userTable, mayUncover: mapping.mayUncoverOlderUsers,
       areUsers: true)
+  }
+
+  /// Whether a state file holds all that this fold does: it has neither users' columns, nor filters, nor
+  /// rows that a later one covers.
+  var fitsAFile: Bool {
+    !mapping.mayUncoverOlderItems && mapping.userTable == nil && filters.isEmpty
+  }
+
+  /// The log position of the item row that describes each catalog row; 0 where none does.
+  var describedBy: [Int64] { items.describedBy }
+
+  /// Takes up a stored state. To be called before the first commit.
+  func restore(_ stored: StateSnapshot, describedBy: [Int64]) {
+    state = stored
+    items.restore(describedBy)
+    users.restore(Array(repeating: 0, count: stored.userCount))
+  }
+
+  /// Whether rows that have gone since can be undone: the state holds every one of them. A state that
+  /// does not is none of this log.
+  package func holds(_ batches: [CommittedBatch]) -> Bool {
+    batches.allSatisfy { batch in
+      if batch.table == mapping.interactionTable.name {
+        return batch.replaced.allSatisfy { logged in
+          guard let (user, item) = ids(of: logged) else { return true }
+          guard let code = state.userCode(UserID(user)), let row = state.row(of: ItemID(item))
+          else { return false }
+          return state.users[Int(code)].holds(interaction(of: logged, row))
+        }
+      }
+      guard batch.table == mapping.itemTable?.name, let place = mapping.itemTableIDPlace else {
+        return true
+      }
+      return batch.replaced.allSatisfy { logged in
+        StateFold.text(logged.values[place]).map { state.row(of: ItemID($0)) != nil } ?? true
+      }
+    }
+  }
+
+  /// Follows a change of the tables: columns were added or widened. Rows that come from now on are
+  /// those of the new form.
+  package func adopt(_ new: EntityMapping) {
+    let old = mapping
+    mapping = new
+    items.adopt(new.catalogColumns, of: new.itemTable, before: old.itemTable)
+    users.adopt(new.userColumns, of: new.userTable, before: old.userTable)
+    state.catalog.adopt(new.catalogColumns)
+    state.userTable.adopt(new.userColumns)
+    state.catalogVersion += 1
+    state.userVersion += 1
   }
 
   /// The state as of now. Takes microseconds: the structures are shared until either side changes.
@@ -138,9 +189,13 @@ package final class StateFold {
     let itemsBefore = state.itemCount
     let row = self.row(of: item)
     let code = Int(self.user(user))
-    state.users[code].insert(interaction(of: logged, row))
+    let interaction = interaction(of: logged, row)
+    state.users[code].insert(interaction)
     historyChanged(code)
     state.interactionCounts[row.index] += 1
+    if interaction.isPositive {
+      state.trendWeights[row.index] += StateFold.trendWeight(interaction.time)
+    }
     state.interactionCount += 1
     if mapping.itemTable == nil, !state.listed[row.index] {
       state.listed[row.index] = true
@@ -154,12 +209,22 @@ package final class StateFold {
       state.skippedRowCount -= 1
       return false
     }
-    guard let code = state.userCode(UserID(user)),
-      let row = state.row(of: ItemID(item)),
-      state.users[Int(code)].remove(interaction(of: logged, row))
-    else { preconditionFailure("a row was replaced that the state never held") }
+    guard let code = state.userCode(UserID(user)), let row = state.row(of: ItemID(item)) else {
+      preconditionFailure("a row was replaced that the state never held")
+    }
+    let interaction = interaction(of: logged, row)
+    guard state.users[Int(code)].remove(interaction) else {
+      preconditionFailure("a row was replaced that the state never held")
+    }
     historyChanged(Int(code))
     state.interactionCounts[row.index] -= 1
+    if state.interactionCounts[row.index] == 0 {
+      // Nothing is left, not even what subtracting leaves of a sum.
+      state.trendWeights[row.index] = 0
+    } else if interaction.isPositive {
+      state.trendWeights[row.index] = max(
+        0, state.trendWeights[row.index] - StateFold.trendWeight(interaction.time))
+    }
     state.interactionCount -= 1
     if mapping.itemTable == nil, state.interactionCounts[row.index] == 0 {
       state.listed[row.index] = false
@@ -175,6 +240,16 @@ package final class StateFold {
       state.listedUsers[code] = isListed
       state.userVersion += 1
     }
+  }
+
+  /// The weight of a positive interaction in its item's trend.
+  ///
+  /// It doubles with each week since 2020, so that sums need not be scaled down as time goes on and
+  /// their order does not depend on the moment (forward decay: Cormode, Shkapenyuk, Srivastava, Xu,
+  /// *Forward Decay*, ICDE 2009). The exponent is held within what a double can hold.
+  static func trendWeight(_ time: Timestamp) -> Double {
+    let weeks = (time.secondsSinceEpoch - 1_577_836_800) / 604_800
+    return exp2(min(max(weeks, -1000), 1000))
   }
 
   private func ids(of logged: LoggedRow) -> (user: String, item: String)? {
@@ -210,6 +285,7 @@ package final class StateFold {
     state.catalog.set(.string(item), row: row, column: 0)
     state.listed.grow(to: row + 1)
     state.interactionCounts.append(0)
+    state.trendWeights.append(0)
     items.append()
     return CatalogRow(row)
   }
@@ -251,12 +327,12 @@ package final class StateFold {
 /// Which row of a table describes each item, or each user.
 private struct Descriptions {
   /// The log position of the row that describes each entity; 0 where none does.
-  private var describedBy: [Int64] = []
+  private(set) var describedBy: [Int64] = []
   /// Earlier rows of entities that a later row describes, kept only where the later one may go without
   /// them (see `EntityMapping.mayUncoverOlderItems`).
   private var older: [Int: [LoggedRow]] = [:]
   /// Where each column but the id stands in a row of the table.
-  private let places: [Int]
+  private var places: [Int]
   private let mayUncover: Bool
   private let areUsers: Bool
 
@@ -264,6 +340,26 @@ private struct Descriptions {
     places = columns.dropFirst().compactMap { table?.index(of: $0.name) }
     self.mayUncover = mayUncover
     self.areUsers = areUsers
+  }
+
+  mutating func restore(_ describedBy: [Int64]) { self.describedBy = describedBy }
+
+  /// Follows a change of the table: the kept rows take its new form.
+  mutating func adopt(
+    _ columns: [ColumnDefinition], of table: TableSchema?, before: TableSchema?
+  ) {
+    places = columns.dropFirst().compactMap { table?.index(of: $0.name) }
+    guard let table, let before, table.columns != before.columns else { return }
+    for entity in older.keys {
+      older[entity] = older[entity]?.map { logged in
+        LoggedRow(
+          position: logged.position,
+          values: table.columns.map { column in
+            before.index(of: column.name).map { logged.values[$0].widened(to: column.type) }
+              ?? .null
+          })
+      }
+    }
   }
 
   /// Makes room for one more entity, which nothing describes.
