@@ -37,11 +37,17 @@ let nio = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let arguments = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 
 let package = Package(
   name: "riffle",
   platforms: [.macOS(.v15)],
   products: [.executable(name: "riffle", targets: ["riffle"])],
+  traits: [
+    .trait(
+      name: "Kafka",
+      description: "Reads from Kafka through librdkafka, which must be installed with its headers.")
+  ],
   dependencies: [
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
@@ -50,12 +56,23 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
   ],
   targets: [
     module("Domain"),
     module("Columns", ["Domain"]),
     module("Storage", ["Domain", "Columns", grdb]),
     module("Ingest", ["Domain", "Storage"]),
+    .systemLibrary(
+      name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
+    module("Gzip", ["Domain", "CZlib"]),
+    module("Connectors", ["Domain", "Gzip", "Ingest", crypto]),
+    .systemLibrary(
+      name: "CRDKafka", pkgConfig: "rdkafka",
+      providers: [.apt(["librdkafka-dev"]), .brew(["librdkafka"])]),
+    module(
+      "KafkaConnector",
+      ["Domain", "Connectors", .target(name: "CRDKafka", condition: .when(traits: ["Kafka"]))]),
     module("State", ["Domain", "Columns"]),
     .target(name: "CKernels", cSettings: strictC),
     module("Kernels", ["CKernels"]),
@@ -91,6 +108,9 @@ let package = Package(
     tests("Columns"),
     tests("Storage", [grdb]),
     tests("Ingest", [grdb]),
+    tests("Gzip"),
+    tests("Connectors", ["Gzip"]),
+    tests("KafkaConnector", ["Connectors", "HTTPAPI"]),
     tests("State", ["Storage", grdb]),
     tests("Kernels"),
     tests("Neural"),
