@@ -91,7 +91,7 @@ let package = Package(
         "Training", "QueryLanguage", "QueryEngine", yams, logging,
       ]),
     module("Worlds", ["Domain"]),
-    module("HTTPAPI", ["Engine", "State", hummingbird, httpTypes, nio, logging]),
+    module("HTTPAPI", ["Domain", "Engine", "Ingest", "State", "Storage", hummingbird, httpTypes, nio, logging]),
     .executableTarget(
       name: "riffle",
       dependencies: ["HTTPAPI", "Engine", "Training", "Worlds", arguments, logging],
@@ -106,7 +106,7 @@ let package = Package(
 
     tests("Domain"),
     tests("Columns"),
-    tests("Storage", [grdb]),
+    tests("Storage", [grdb], resources: [.copy("Fixtures")]),
     tests("Ingest", [grdb]),
     tests("Gzip"),
     tests("Connectors", ["Gzip"]),

@@ -134,7 +134,7 @@ package struct ColumnTable: Sendable {
   /// In the order of declaration.
   package private(set) var names: [String]
   private var columns: [Column]
-  private let places: [String: Int]
+  private var places: [String: Int]
   package private(set) var rowCount = 0
 
   package init(_ definitions: [ColumnDefinition]) {
@@ -157,6 +157,28 @@ package struct ColumnTable: Sendable {
     for i in columns.indices { columns[i].append(.null) }
     rowCount += 1
     return rowCount - 1
+  }
+
+  /// Takes a new form: columns that are new are null in every row, columns of a wider type hold their
+  /// values in it. No column goes.
+  package mutating func adopt(_ definitions: [ColumnDefinition]) {
+    var adopted: [Column] = []
+    adopted.reserveCapacity(definitions.count)
+    for definition in definitions {
+      let old = places[definition.name].map { columns[$0] }
+      if let old, old.type == definition.type {
+        adopted.append(old)
+        continue
+      }
+      var column = Column(type: definition.type)
+      for row in 0..<rowCount {
+        column.append(old.map { $0.value(at: row).widened(to: definition.type) } ?? .null)
+      }
+      adopted.append(column)
+    }
+    columns = adopted
+    names = definitions.map(\.name)
+    places = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
   }
 
   /// Replaces one cell; `column` is the place of its name in `names`.

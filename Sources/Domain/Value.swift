@@ -49,15 +49,18 @@ package struct TableSchema: Hashable, Sendable {
   /// earlier one. Empty where every row stands for itself.
   package var uniqueKeys: [String]
   package var description: String?
+  /// What rows must keep to beyond their types, and how long they stay.
+  package var rules: TableRules
 
   package init(
     name: String, columns: [ColumnDefinition], uniqueKeys: [String] = [],
-    description: String? = nil
+    description: String? = nil, rules: TableRules = TableRules()
   ) {
     self.name = name
     self.columns = columns
     self.uniqueKeys = uniqueKeys
     self.description = description
+    self.rules = rules
   }
 
   /// The place of the column in a row, or nil.

@@ -15,13 +15,6 @@ package struct TableInfo: Sendable {
   package var rowCount: Int
 }
 
-/// What an acknowledged insert did.
-package struct InsertReceipt: Hashable, Sendable {
-  package var rowCount: Int
-  /// The log position of the last row. An answer whose `as_of` has come this far holds all of it.
-  package var through: LogPosition
-}
-
 /// One data directory, opened: tables, engines, training and queries.
 ///
 /// Everything survives a restart: rows by the log, engines by the registry, published models by their
@@ -49,6 +42,7 @@ package final class RiffleDatabase: Sendable {
   let logger: Logger
   private let registered = Mutex(Engines())
   let trainer: TrainingQueue
+  let desk: IngestDesk
   private let tableReader: TableReader
   private let dataQueries = QueryEngine(cacheBytes: 0)
 
@@ -62,6 +56,7 @@ package final class RiffleDatabase: Sendable {
     self.logger = logger
     log = try LogStore(try DataDirectory.open(path))
     tableReader = TableReader(log)
+    desk = IngestDesk(try log.entries(kind: IngestDesk.entryKind))
     trainer = TrainingQueue(log: log, threads: options.trainingThreads, logger: logger)
     log.onCommit { [weak self] batches, through in self?.observe(batches, through) }
     try restoreEngines()
@@ -79,8 +74,8 @@ package final class RiffleDatabase: Sendable {
   }
 
   private func observe(_ batches: [CommittedBatch], _ through: LogPosition) {
-    let engines = registered.withLock { Array($0.following.values) }
-    for engine in engines { engine.observe(batches, through) }
+    for batch in batches where !batch.replaced.isEmpty { tableReader.forget(batch.table) }
+    for engine in followingEngines { engine.observe(batches, through) }
   }
 
   func integrityProblems() throws -> [String] { try log.integrityProblems() }
@@ -105,16 +100,6 @@ package final class RiffleDatabase: Sendable {
     try await log.createTable(schema, at: .now())
     logger.info("Made a table", metadata: ["table": "\(schema.name)"])
     return schema
-  }
-
-  /// Inserts rows, the body of `POST /v2/tables/{table}/insert`; returns when they are on the disk and
-  /// every engine has seen them.
-  package func insert(_ body: JSON, into table: String) async throws -> InsertReceipt {
-    let decoder = RowDecoder(try log.schema(of: table))
-    let rows = try decoder.decodeInsert(body)
-    if rows.isEmpty { return InsertReceipt(rowCount: 0, through: log.through) }
-    let receipt = try await log.append(table: table, rows: rows)
-    return InsertReceipt(rowCount: rows.count, through: receipt.through)
   }
 
   /// Gives a table's rows in log order, some at a time.
@@ -228,6 +213,9 @@ package final class RiffleDatabase: Sendable {
         help: "Delete the engine first: DELETE /v2/engines/\(users[0].name).")
     }
     try await log.dropTable(name)
+    for entry in desk.forget(table: name) {
+      try await log.removeEntry(kind: IngestDesk.entryKind, name: entry)
+    }
     logger.info("Deleted a table", metadata: ["table": "\(name)"])
   }
 
@@ -261,39 +249,15 @@ package final class RiffleDatabase: Sendable {
     _ configuration: EngineConfiguration, createdAt: Timestamp
   ) throws -> ServedEngine {
     var problems: [Diagnostic] = []
-    func schema(_ reference: EngineConfiguration.TableReference?) -> TableSchema? {
-      guard let reference else { return nil }
-      do throws(Diagnostic) {
-        let schema = try log.schema(of: reference.name)
-        return try schema.keeping(reference)
-      } catch {
-        var problem = error
-        problem.place = reference.path
-        problems.append(problem)
-        return nil
-      }
+    let mapping = mapping(of: configuration, &problems) { name throws(Diagnostic) in
+      try log.schema(of: name)
     }
-    let data = configuration.data
-    let interactions = schema(data.interactionTable)
-    let items = schema(data.itemTable)
     for query in configuration.queries {
       do throws(Diagnostics) {
         _ = try PreparedQuery(query.text)
       } catch {
         problems += error.all.map { $0.placed(at: "queries.\(query.name)") }
       }
-    }
-    var columns = EntityColumns()
-    columns.userID = data.userColumn
-    columns.itemID = data.itemColumn
-    if let label = data.labelColumn { columns.label = label }
-    if let time = data.timeColumn { columns.createdAt = time }
-    if let event = data.eventColumn { columns.eventValue = event }
-    var mapping: EntityMapping?
-    if let interactions, items != nil || data.itemTable == nil {
-      do throws(Diagnostics) {
-        mapping = try EntityMapping(interactions: interactions, items: items, columns: columns)
-      } catch { problems += error.all }
     }
     var serving: ServingSettings?
     do throws(Diagnostics) {
@@ -303,6 +267,43 @@ package final class RiffleDatabase: Sendable {
     return ServedEngine(
       configuration, mapping, createdAt: createdAt, serving: serving, tables: tableReader)
   }
+
+  /// Finds the columns of an engine's users and items; nil where there are problems.
+  func mapping(
+    of configuration: EngineConfiguration, _ problems: inout [Diagnostic],
+    schema: (String) throws(Diagnostic) -> TableSchema
+  ) -> EntityMapping? {
+    func find(_ reference: EngineConfiguration.TableReference?) -> TableSchema? {
+      guard let reference else { return nil }
+      do throws(Diagnostic) {
+        return try schema(reference.name).keeping(reference)
+      } catch {
+        var problem = error
+        problem.place = reference.path
+        problems.append(problem)
+        return nil
+      }
+    }
+    let data = configuration.data
+    let interactions = find(data.interactionTable)
+    let items = find(data.itemTable)
+    var columns = EntityColumns()
+    columns.userID = data.userColumn
+    columns.itemID = data.itemColumn
+    if let label = data.labelColumn { columns.label = label }
+    if let time = data.timeColumn { columns.createdAt = time }
+    if let event = data.eventColumn { columns.eventValue = event }
+    guard let interactions, items != nil || data.itemTable == nil else { return nil }
+    do throws(Diagnostics) {
+      return try EntityMapping(interactions: interactions, items: items, columns: columns)
+    } catch {
+      problems += error.all
+      return nil
+    }
+  }
+
+  /// Engines that see every commit, those that still fold the log among them.
+  var followingEngines: [ServedEngine] { registered.withLock { Array($0.following.values) } }
 
   // MARK: restart
 

@@ -10,7 +10,9 @@ import Synchronization
 package final class ServedEngine: Sendable {
   package let configuration: EngineConfiguration
   package let createdAt: Timestamp
-  let mapping: EntityMapping
+  /// Which tables and columns make the users and items; it changes when a table is altered.
+  var mapping: EntityMapping { mappings.current }
+  private let mappings: Published<EntityMapping>
   private let follower: Mutex<Follower>
   private let state: Published<StateSnapshot>
   private let published: Published<Generation?>
@@ -40,7 +42,7 @@ package final class ServedEngine: Sendable {
     self.tables = tables
     pages = PageStore(lifetimeSeconds: serving.pageSeconds)
     self.configuration = configuration
-    self.mapping = mapping
+    mappings = Published(mapping)
     self.createdAt = createdAt
     let fold = StateFold(mapping)
     state = Published(fold.snapshot())
@@ -88,6 +90,18 @@ package final class ServedEngine: Sendable {
         follower.fold.apply(batches, through: through)
         state.publish(follower.fold.snapshot())
       }
+    }
+  }
+
+  /// Whether the log is still being replayed for the first time.
+  var isReplaying: Bool { follower.withLock { $0.waiting != nil } }
+
+  /// Follows a change of its tables, on the log's own thread: no commit comes between.
+  func adopt(_ mapping: EntityMapping) {
+    mappings.publish(mapping)
+    follower.withLock { follower in
+      follower.fold.adopt(mapping)
+      state.publish(follower.fold.snapshot())
     }
   }
 

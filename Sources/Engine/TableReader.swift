@@ -11,11 +11,14 @@ import Synchronization
 final class TableReader: Sendable {
   private struct Kept {
     var through: LogPosition
+    var columns: [ColumnDefinition]
     var table: ColumnTable
     var lastUsed: Int
   }
   private struct State {
     var tables: [String: Kept] = [:]
+    /// Counts how often rows of a table have gone, so that what was read before is not kept after.
+    var epochs: [String: Int] = [:]
     var tick = 0
   }
 
@@ -29,14 +32,24 @@ final class TableReader: Sendable {
 
   var names: [String] { log.tables().map(\.schema.name).sorted() }
 
+  /// Forgets what was read of a table: rows of it have gone.
+  func forget(_ name: String) {
+    state.withLock { state in
+      state.tables[name] = nil
+      state.epochs[name, default: 0] += 1
+    }
+  }
+
   /// The rows of a table as they are now, or nil where there is no such table.
   func table(_ name: String) throws -> ColumnTable? {
     guard let schema = log.table(name)?.schema else { return nil }
     let through = log.through
-    let kept = state.withLock { state in
+    let (kept, epoch) = state.withLock { state in
       state.tick += 1
+      let epoch = state.epochs[name, default: 0]
+      guard state.tables[name]?.columns == schema.columns else { return (nil as Kept?, epoch) }
       state.tables[name]?.lastUsed = state.tick
-      return state.tables[name]
+      return (state.tables[name], epoch)
     }
     if let kept, kept.through >= through { return kept.table }
     var table = ColumnTable(schema.columns)
@@ -60,9 +73,13 @@ final class TableReader: Sendable {
       }
     }
     state.withLock { state in
-      if let kept = state.tables[name], kept.through > end { return }
+      if state.epochs[name, default: 0] != epoch { return }
+      if let kept = state.tables[name], kept.through > end, kept.columns == schema.columns {
+        return
+      }
       state.tick += 1
-      state.tables[name] = Kept(through: end, table: table, lastUsed: state.tick)
+      state.tables[name] = Kept(
+        through: end, columns: schema.columns, table: table, lastUsed: state.tick)
       while state.tables.count > Self.mostTables {
         guard let oldest = state.tables.min(by: { $0.value.lastUsed < $1.value.lastUsed }) else {
           break

@@ -86,19 +86,21 @@ package enum EngineDetails {
     return [
       "status": .int(Int64(status)), "title": .string(titles[status] ?? "Error"),
       "type": .string(first.code), "detail": .string(message), "message": .string(message),
-      "diagnostics": .array(
-        problems.all.map { problem in
-          var members: [JSON.Member] = [
-            .init("code", .string(problem.code)), .init("message", .string(problem.message)),
-          ]
-          if let place = problem.place { members.append(.init("place", .string(place))) }
-          if !problem.notes.isEmpty {
-            members.append(.init("notes", .array(problem.notes.map { .string($0) })))
-          }
-          if let help = problem.help { members.append(.init("help", .string(help))) }
-          members.append(.init("text", .string(problem.description)))
-          return .object(members)
-        }),
+      "diagnostics": .array(problems.all.map { json($0) }),
     ]
+  }
+
+  /// One problem, as every answer shows it.
+  static func json(_ problem: Diagnostic) -> JSON {
+    var members: [JSON.Member] = [
+      .init("code", .string(problem.code)), .init("message", .string(problem.message)),
+    ]
+    if let place = problem.place { members.append(.init("place", .string(place))) }
+    if !problem.notes.isEmpty {
+      members.append(.init("notes", .array(problem.notes.map { .string($0) })))
+    }
+    if let help = problem.help { members.append(.init("help", .string(help))) }
+    members.append(.init("text", .string(problem.description)))
+    return .object(members)
   }
 }

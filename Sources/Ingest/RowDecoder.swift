@@ -2,7 +2,8 @@ package import Domain
 
 /// Turns rows of JSON into rows of cells that fit a table.
 ///
-/// A batch passes or is refused as a whole. What is coerced, beyond each type's own form:
+/// A batch passes or is refused as a whole (`decode`), or each record for itself
+/// (`decode(records:)`). What is coerced, beyond each type's own form:
 /// - text columns (`String`, `LowCardinality(String)`, `ImageUrl`, `Unknown`): numbers and
 ///   booleans, as JSON writes them; `Unknown` also arrays and objects, as JSON text.
 /// - `Int32`, `Int64`: whole numbers however written (`3.0`, `"3"`), booleans as 0 and 1.
@@ -22,6 +23,8 @@ package struct RowDecoder: Sendable {
   package let schema: TableSchema
   private let places: [String: Int]
   private let keyPlaces: [Int]
+  /// What single columns ask for, by their place.
+  private let rules: [(column: Int, rule: TableRules.ColumnRule)]
 
   /// Problems are listed up to this number; the rest is counted.
   package static let maximumProblems = 20
@@ -31,27 +34,14 @@ package struct RowDecoder: Sendable {
     places = Dictionary(
       schema.columns.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
     keyPlaces = schema.uniqueKeys.compactMap { schema.index(of: $0) }
+    rules = schema.rules.columns.compactMap { name, rule in
+      schema.index(of: name).map { ($0, rule) }
+    }.sorted { $0.column < $1.column }
   }
 
   /// Reads the body of `POST /v2/tables/{table}/insert`: `{"data": [{column: value}, …]}`.
   package func decodeInsert(_ body: JSON) throws(Diagnostics) -> [[Value]] {
-    let help = #"Write {"data": [{"column": "value"}, …]}."#
-    guard body.object != nil else {
-      throw Diagnostics(
-        Diagnostic(
-          code: "invalid_body", "The body must be an object, not \(body.kindName).", help: help))
-    }
-    guard let data = body["data"], data != .null else {
-      throw Diagnostics(
-        Diagnostic(code: "missing_member", "The body has no `data`.", at: "data", help: help))
-    }
-    guard let rows = data.array else {
-      throw Diagnostics(
-        Diagnostic(
-          code: "wrong_type", "`data` must be an array of rows, not \(data.kindName).", at: "data",
-          help: help))
-    }
-    return try decode(rows)
+    try decode(try InsertBody.rows(body))
   }
 
   /// Reads rows, each an object of columns.
@@ -63,61 +53,12 @@ package struct RowDecoder: Sendable {
     out.reserveCapacity(rows.count)
     var problems: [Diagnostic] = []
     var problemCount = 0
-    func report(_ problem: @autoclosure () -> Diagnostic) {
-      problemCount += 1
-      if problems.count < RowDecoder.maximumProblems { problems.append(problem()) }
-    }
-    // Clients write every row's columns in one order, so the place of a member is nearly always
-    // that of the member before it in the last row, and no look-up is needed.
-    var order: [(name: String, place: Int)] = []
-    let empty = [Value](repeating: .null, count: schema.columns.count)
+    var hint = MemberOrder()
     for (r, row) in rows.enumerated() {
-      guard let members = row.object else {
-        report(
-          Diagnostic(
-            code: "invalid_row", "A row must be an object, not \(row.kindName).",
-            at: "\(place)[\(r)]", help: #"Write {"column": "value"}."#))
-        continue
-      }
-      var cells = empty
-      for (m, member) in members.enumerated() {
-        let column: Int
-        if m < order.count, order[m].name == member.name {
-          column = order[m].place
-        } else if let found = places[member.name] {
-          column = found
-          if m < order.count {
-            order[m] = (member.name, found)
-          } else if m == order.count {
-            order.append((member.name, found))
-          }
-        } else {
-          report(unknownColumn(member.name, at: "\(place)[\(r)].\(member.name)"))
-          continue
-        }
-        switch coerce(member.value, to: schema.columns[column].type) {
-        case .value(let value): cells[column] = value
-        case .problem(let why, let help):
-          report(
-            Diagnostic(
-              code: "type_mismatch",
-              "The column `\(member.name)` is of type \(schema.columns[column].type.rawValue) and cannot "
-                + "hold \(why).", at: "\(place)[\(r)].\(member.name)", help: help))
-          // The cell is in error, not missing.
-          cells[column] = .bool(false)
-        }
-      }
-      for key in keyPlaces where cells[key].isNull {
-        let name = schema.columns[key].name
-        report(
-          Diagnostic(
-            code: "missing_unique_key",
-            "The row has no `\(name)`, which is part of the unique key.",
-            at: "\(place)[\(r)].\(name)",
-            help: "Give every row a value for it; without one a repetition could not be told apart."
-          ))
-      }
-      out.append(cells)
+      var found: [Diagnostic] = []
+      out.append(decode(row, &hint, place: { "\(place)[\(r)]" }, &found))
+      problemCount += found.count
+      problems += found.prefix(RowDecoder.maximumProblems - problems.count)
     }
     if problemCount > problems.count {
       problems.append(
@@ -129,11 +70,190 @@ package struct RowDecoder: Sendable {
     return out
   }
 
+  /// Reads records one by one: those that fit become rows, the others are kept with their problems.
+  ///
+  /// - Parameter place: the name of the list in messages.
+  package func decode(records: [SourceRecord], at place: String = "data") -> DecodedRecords {
+    var out = DecodedRecords(schema)
+    out.rows.reserveCapacity(records.count)
+    var hint = MemberOrder()
+    for (index, record) in records.enumerated() {
+      var problems: [Diagnostic] = []
+      var json = JSON.null
+      switch record.content {
+      case .json(let value): json = value
+      case .bytes(let bytes):
+        do throws(Diagnostic) { json = try JSON(parsing: bytes) } catch {
+          var problem = error
+          problem.place = "\(place)[\(index)]" + (error.place.map { ", \($0)" } ?? "")
+          problems.append(problem)
+        }
+      case .unreadable(_, let problem): problems.append(problem)
+      }
+      out.tally.recordCount += 1
+      if problems.isEmpty {
+        let row = decode(
+          json, &hint, place: { "\(place)[\(index)]" }, &problems, tally: &out.tally)
+        if problems.isEmpty {
+          out.rows.append(row)
+          continue
+        }
+      }
+      out.tally.misfitCount += 1
+      out.misfits.append(
+        DecodedRecords.Misfit(
+          index: index, raw: record.raw, position: record.position, problems: problems))
+    }
+    return out
+  }
+
+  /// Where each member of a record stands among the columns. Clients write every record's members in
+  /// one order, so the place of a member is nearly always that of the member before it in the last
+  /// record, and no look-up is needed.
+  struct MemberOrder {
+    var members: [(name: String, place: Int)] = []
+  }
+
+  private func decode(
+    _ row: JSON, _ hint: inout MemberOrder, place: () -> String, _ problems: inout [Diagnostic]
+  ) -> [Value] {
+    var tally = RecordTally(columnCount: 0)
+    return decode(row, &hint, place: place, &problems, tally: &tally, counts: false)
+  }
+
+  /// Reads one record; what is wrong with it is added to the problems.
+  func decode(
+    _ row: JSON, _ hint: inout MemberOrder, place: () -> String, _ problems: inout [Diagnostic],
+    tally: inout RecordTally, counts: Bool = true
+  ) -> [Value] {
+    guard let members = row.object else {
+      problems.append(
+        Diagnostic(
+          code: "invalid_row", "A row must be an object, not \(row.kindName).",
+          at: place(), help: #"Write {"column": "value"}."#))
+      return []
+    }
+    var cells = [Value](repeating: .null, count: schema.columns.count)
+    // Bits of columns whose cell is in error, not missing.
+    var faulty: Set<Int> = []
+    for (m, member) in members.enumerated() {
+      let column: Int
+      if m < hint.members.count, hint.members[m].name == member.name {
+        column = hint.members[m].place
+      } else if let found = places[member.name] {
+        column = found
+        if m < hint.members.count {
+          hint.members[m] = (member.name, found)
+        } else if m == hint.members.count {
+          hint.members.append((member.name, found))
+        }
+      } else {
+        if counts { tally.countUnknown(member.name) }
+        if !schema.rules.ignoresUnknownColumns {
+          problems.append(unknownColumn(member.name, at: "\(place()).\(member.name)"))
+        }
+        continue
+      }
+      if counts { tally.count(ValueKind(member.value), column: column) }
+      switch coerce(member.value, to: schema.columns[column].type) {
+      case .value(let value): cells[column] = value
+      case .problem(let why, let help):
+        problems.append(
+          Diagnostic(
+            code: "type_mismatch",
+            "The column `\(member.name)` is of type \(schema.columns[column].type.rawValue) and cannot "
+              + "hold \(why).", at: "\(place()).\(member.name)", help: help))
+        faulty.insert(column)
+      }
+    }
+    checkRules(cells, except: faulty, place: place, &problems)
+    return cells
+  }
+
+  /// Checks what the table asks of its rows beyond their types.
+  func checkRules(
+    _ cells: [Value], except faulty: Set<Int> = [], place: () -> String,
+    _ problems: inout [Diagnostic]
+  ) {
+    for key in keyPlaces where cells[key].isNull && !faulty.contains(key) {
+      let name = schema.columns[key].name
+      problems.append(
+        Diagnostic(
+          code: "missing_unique_key",
+          "The row has no `\(name)`, which is part of the unique key.",
+          at: "\(place()).\(name)",
+          help: "Give every row a value for it; without one a repetition could not be told apart."
+        ))
+    }
+    for (column, rule) in rules where !faulty.contains(column) {
+      let name = schema.columns[column].name
+      if let (code, words) = rule.fault(cells[column]) {
+        problems.append(
+          Diagnostic(
+            code: code, "The column `\(name)` \(words)", at: "\(place()).\(name)",
+            help: "Mend the source, or change the table's rules: PATCH /v2/tables."))
+      }
+    }
+  }
+
   private func unknownColumn(_ name: String, at place: String) -> Diagnostic {
     let names = schema.columns.map(\.name)
     return Diagnostic(
       code: "unknown_column", "The table `\(schema.name)` has no column `\(name)`.", at: place,
       help: nearestName(to: name, among: names).map { "Did you mean `\($0)`?" }
         ?? "Its columns are \(names.map { "`\($0)`" }.joined(separator: ", ")).")
+  }
+}
+
+extension TableRules.ColumnRule {
+  /// What the rule has against a value of its column, as a code and the end of a sentence.
+  fileprivate func fault(_ value: Value) -> (code: String, words: String)? {
+    if value.isNull {
+      return isRequired ? ("missing_value", "must have a value in every row.") : nil
+    }
+    if let allowed {
+      let text = value.ruleText
+      if !allowed.contains(text) {
+        let near = nearestName(to: text, among: allowed)
+        let some = allowed.prefix(20).map { "`\($0)`" }.joined(separator: ", ")
+        return (
+          "value_not_allowed",
+          "may not hold `\(text.prefix(60))`. "
+            + (near.map { "Did you mean `\($0)`?" } ?? "It may hold \(some).")
+        )
+      }
+    }
+    guard minimum != nil || maximum != nil, let number = value.ruleNumber else { return nil }
+    if let minimum, number < minimum {
+      return ("value_out_of_range", "must be at least \(minimum) and holds \(number).")
+    }
+    if let maximum, number > maximum {
+      return ("value_out_of_range", "must be at most \(maximum) and holds \(number).")
+    }
+    return nil
+  }
+}
+
+extension Value {
+  /// The value as the rule of allowed values names it.
+  package var ruleText: String {
+    switch self {
+    case .string(let text): text
+    case .int(let number): String(number)
+    case .double(let number): number.description
+    case .bool(let flag): flag ? "true" : "false"
+    case .timestamp(let time): time.iso8601
+    case .null, .bytes, .array: ""
+    }
+  }
+
+  /// The number that bounds apply to; a time counts in milliseconds since 1970.
+  package var ruleNumber: Double? {
+    switch self {
+    case .int(let number): Double(number)
+    case .double(let number): number
+    case .timestamp(let time): Double(time.microsecondsSinceEpoch) / 1000
+    default: nil
+    }
   }
 }

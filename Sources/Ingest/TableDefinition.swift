@@ -71,6 +71,10 @@ package struct TableDefinition: Hashable, Sendable {
       echoes.insert("unknown_unique_key")
     }
     schema.description = schema.description.flatMap { $0.isEmpty ? nil : $0 }
+    var reader = TableRulesReader()
+    schema.rules = reader.rules(json, over: TableRules(), columns: schema.columns)
+    // Rules about columns say nothing where the columns could not be read.
+    if !schema.columns.isEmpty { problems += reader.problems }
     problems += schema.problems.filter { !echoes.contains($0.code) }
     if !problems.isEmpty { throw Diagnostics(problems) }
     self.schema = schema
@@ -94,11 +98,12 @@ package struct TableDefinition: Hashable, Sendable {
     .object(schema.columns.map { JSON.Member($0.name, .string($0.type.rawValue)) })
   }
 
-  private static let members = [
-    "name", "schema_type", "column_schema", "unique_keys", "description", "s3_path", "s3_format",
-  ]
+  private static let members =
+    [
+      "name", "schema_type", "column_schema", "unique_keys", "description", "s3_path", "s3_format",
+    ] + TableRulesReader.members
 
-  private static func columns(
+  static func columns(
     _ json: JSON?, _ problems: inout [Diagnostic]
   ) -> [ColumnDefinition] {
     guard let json, json != .null, json != .object([]) else {

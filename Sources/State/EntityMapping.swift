@@ -110,7 +110,10 @@ package struct EntityMapping: Hashable, Sendable {
         $0.name != columns.itemID && $0.name != EntityMapping.itemIDColumn
       }
     mayUncoverOlderItems =
-      items.map { !$0.uniqueKeys.isEmpty && $0.uniqueKeys != [columns.itemID] } ?? false
+      items.map { items in
+        items.uniqueKeys.isEmpty
+          ? items.rules.retention != nil : items.uniqueKeys != [columns.itemID]
+      } ?? false
   }
 
   /// The catalog's column of item ids.

@@ -6,7 +6,7 @@ package import Domain
 /// A class, because a copy of it could not be folded further: copies of a dictionary share their
 /// entries, and only one of them may add.
 package final class StateFold {
-  package let mapping: EntityMapping
+  package private(set) var mapping: EntityMapping
   private var state: StateSnapshot
   /// The log position of the item row that describes each catalog row; 0 where none does.
   private var describedBy: [Int64] = []
@@ -14,13 +14,36 @@ package final class StateFold {
   /// them (see `EntityMapping.mayUncoverOlderItems`).
   private var olderDescriptions: [CatalogRow: [LoggedRow]] = [:]
   /// Where each column of the catalog stands in a row of the item table, after `item_id`.
-  private let catalogPlaces: [Int]
+  private var catalogPlaces: [Int]
 
   package init(_ mapping: EntityMapping) {
     self.mapping = mapping
     state = StateSnapshot(mapping)
-    catalogPlaces = mapping.catalogColumns.dropFirst().compactMap {
-      mapping.itemTable?.index(of: $0.name)
+    catalogPlaces = StateFold.places(mapping)
+  }
+
+  private static func places(_ mapping: EntityMapping) -> [Int] {
+    mapping.catalogColumns.dropFirst().compactMap { mapping.itemTable?.index(of: $0.name) }
+  }
+
+  /// Follows a change of the tables: columns were added or widened. Rows that come from now on are
+  /// those of the new form.
+  package func adopt(_ new: EntityMapping) {
+    let earlier = mapping.itemTable
+    mapping = new
+    catalogPlaces = StateFold.places(new)
+    state.catalog.adopt(new.catalogColumns)
+    state.catalogVersion += 1
+    guard let items = new.itemTable, let earlier, items.columns != earlier.columns else { return }
+    for row in olderDescriptions.keys {
+      olderDescriptions[row] = olderDescriptions[row]?.map { logged in
+        LoggedRow(
+          position: logged.position,
+          values: items.columns.map { column in
+            earlier.index(of: column.name).map { logged.values[$0].widened(to: column.type) }
+              ?? .null
+          })
+      }
     }
   }
 

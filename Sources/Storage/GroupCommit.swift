@@ -8,22 +8,37 @@ package struct GroupCommit: Sendable {
   package let rowsPerCommit: Int
   /// Appends are refused while this many rows wait.
   package let waitingRowsLimit: Int
+  /// Appends are refused while so many bytes wait.
+  package let waitingBytesLimit: Int
   package private(set) var waitingRows = 0
+  package private(set) var waitingBytes = 0
 
-  package init(rowsPerCommit: Int, waitingRowsLimit: Int) {
-    precondition(rowsPerCommit > 0 && waitingRowsLimit > 0, "limits must be positive")
+  package init(rowsPerCommit: Int, waitingRowsLimit: Int, waitingBytesLimit: Int = .max) {
+    precondition(
+      rowsPerCommit > 0 && waitingRowsLimit > 0 && waitingBytesLimit > 0,
+      "limits must be positive")
     self.rowsPerCommit = rowsPerCommit
     self.waitingRowsLimit = waitingRowsLimit
+    self.waitingBytesLimit = waitingBytesLimit
   }
 
-  /// Admits an append of so many rows to the queue.
+  /// Admits an append of so many rows and bytes to the queue.
   ///
   /// - Returns: false where it must be refused. An append to an empty queue is always admitted,
   ///   however large, for otherwise it could never be.
-  package mutating func admit(rows: Int) -> Bool {
-    guard waitingRows == 0 || waitingRows + rows <= waitingRowsLimit else { return false }
+  package mutating func admit(rows: Int, bytes: Int = 0) -> Bool {
+    guard waitingRows == 0 || waitingRows + rows <= waitingRowsLimit,
+      waitingBytes == 0 || waitingBytes <= waitingBytesLimit - min(bytes, waitingBytesLimit)
+    else { return false }
     waitingRows += rows
+    waitingBytes += bytes
     return true
+  }
+
+  /// Takes back the bytes of appends that `take` gave out.
+  package mutating func release(bytes: Int) {
+    waitingBytes -= bytes
+    precondition(waitingBytes >= 0, "more bytes released than admitted")
   }
 
   /// Takes the appends that share the next commit from the head of the queue.

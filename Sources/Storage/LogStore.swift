@@ -6,7 +6,7 @@ import Synchronization
 /// `Storage` keeps the truth: tables of rows, each row with its place in one log, in an SQLite
 /// file, beside it a small registry of documents and the artifact files.
 ///
-/// Rows come in by `append`, which returns once they are synced to the disk and have been shown to
+/// Rows come in by `commit`, which returns once they are synced to the disk and have been shown to
 /// the observer; they go out by `replay`, in log order. Storage knows nothing of users, items,
 /// engines or HTTP, and it never reads a clock.
 
@@ -69,22 +69,24 @@ package final class LogStore: Sendable {
     package var rowsPerCommit = 50_000
     /// Appends are refused while this many rows wait for the disk.
     package var waitingRows = 1_000_000
+    /// Batches are refused while so many bytes wait for the disk.
+    package var waitingBytes = 256 << 20
     /// The database file grows no further than this; nil for as far as the disk goes.
     package var databaseBytes: Int?
     package init() {}
   }
 
   /// The format that this build writes, and the oldest that it reads.
-  package static let currentVersion: Int64 = 1
+  package static let currentVersion: Int64 = 2
   package static let oldestReadable: Int64 = 1
 
   package let directory: DataDirectory
-  private let database: DatabasePool
-  private let queue: WriterQueue
+  let database: DatabasePool
+  let queue: WriterQueue
   private let finished = DispatchSemaphore(value: 0)
   private let isClosed = Atomic<Bool>(false)
 
-  private var path: String { directory.databasePath }
+  var path: String { directory.databasePath }
 
   /// Opens the database of a directory, which is made where there is none.
   ///
@@ -93,13 +95,13 @@ package final class LogStore: Sendable {
   package init(_ directory: DataDirectory, limits: Limits = Limits()) throws(Diagnostic) {
     self.directory = directory
     let path = directory.databasePath
-    let (database, tables, through) = try translatingFaults(
+    let (database, tables, through, horizon) = try translatingFaults(
       path: path, doing: "open the database"
     ) {
       var configuration = Configuration()
       configuration.busyMode = .timeout(5)
       let database = try DatabasePool(path: path, configuration: configuration)
-      let (tables, through) = try database.writeWithoutTransaction { database in
+      let (loaded, horizon) = try database.writeWithoutTransaction { database in
         // GRDB opens a pool with `synchronous = NORMAL`, which does not sync each commit.
         try database.execute(
           sql: """
@@ -113,18 +115,24 @@ package final class LogStore: Sendable {
             database, sql: "PRAGMA max_page_count = \(max(1, bytes / pageBytes))")
         }
         try LogStore.prepare(database, path: path)
-        return try LogStore.load(database, path: path)
+        return (
+          try LogStore.load(database, path: path),
+          LogPosition(try LogStore.number("undo_horizon", database))
+        )
       }
-      return (database, tables, through)
+      return (database, loaded.0, loaded.1, horizon)
     }
     self.database = database
     queue = WriterQueue(
       groupCommit: GroupCommit(
-        rowsPerCommit: limits.rowsPerCommit, waitingRowsLimit: limits.waitingRows),
+        rowsPerCommit: limits.rowsPerCommit, waitingRowsLimit: limits.waitingRows,
+        waitingBytesLimit: limits.waitingBytes),
       tables: tables, through: through)
     // A thread of its own: commits wait for the disk, which must not hold up the shared pool.
     let thread = Thread { [queue, finished] in
-      LogWriter(shared: queue, database: database, path: path, through: through).run()
+      LogWriter(
+        shared: queue, database: database, path: path, through: through, undoHorizon: horizon
+      ).run()
       finished.signal()
     }
     thread.name = "riffle log writer"
@@ -175,6 +183,43 @@ package final class LogStore: Sendable {
     }
   }
 
+  /// Changes a table's columns and rules.
+  ///
+  /// - Parameter change: gives the table's new form and what is to be done once it is stored. It is
+  ///   called on the writer's thread, and so is what it gives: no row comes in between.
+  /// - Returns: the new form.
+  @discardableResult
+  package func alterTable(
+    _ name: String,
+    _ change:
+      @escaping @Sendable (TableSchema) throws(Diagnostics) -> (
+        schema: TableSchema, adopt: @Sendable () -> Void
+      )
+  ) async throws(Diagnostics) -> TableSchema {
+    let queue = queue
+    let outcome: Result<TableSchema, Diagnostics>
+    do throws(Diagnostic) {
+      outcome = try await perform { [self] (writer) throws(Diagnostic) in
+        let old = try schema(of: name)
+        let (new, adopt): (TableSchema, @Sendable () -> Void)
+        do throws(Diagnostics) { (new, adopt) = try change(old) } catch { return .failure(error) }
+        if new == old { return .success(old) }
+        writer.forget(table: name)
+        try writer.transaction(doing: "change the table `\(name)`") { database in
+          try LogStore.change(old, to: new, in: database)
+        }
+        queue.set(
+          StoredTable(
+            schema: new,
+            createdAt: queue.table(name)?.createdAt ?? Timestamp(microsecondsSinceEpoch: 0)),
+          named: name)
+        adopt()
+        return .success(new)
+      }
+    } catch { throw Diagnostics(error) }
+    return try outcome.get()
+  }
+
   /// Deletes a table with its rows. Positions are not used again.
   package func dropTable(_ name: String) async throws(Diagnostic) {
     let queue = queue
@@ -183,8 +228,13 @@ package final class LogStore: Sendable {
       writer.forget(table: name)
       try writer.transaction(doing: "delete the table `\(name)`") { database in
         try database.execute(sql: "DROP TABLE \(quoted(name))")
-        try database.execute(
-          sql: "DELETE FROM _riffle_tables WHERE name = ?", arguments: [name])
+        for statement in [
+          "DELETE FROM _riffle_tables WHERE name = ?",
+          "DELETE FROM _riffle_dead_letters WHERE table_name = ?",
+          "DELETE FROM _riffle_removed WHERE table_name = ?",
+        ] {
+          try database.execute(sql: statement, arguments: [name])
+        }
       }
       queue.set(nil, named: name)
     }
@@ -241,34 +291,10 @@ package final class LogStore: Sendable {
   package func append(
     table name: String, rows: [[Value]]
   ) async throws(Diagnostic) -> AppendReceipt {
-    let schema = try schema(of: name)
-    for (i, row) in rows.enumerated() { try LogStore.check(row, i, schema) }
-    let queue = queue
-    let outcome: Result<AppendReceipt, Diagnostic> = await withCheckedContinuation { continuation in
-      let pending = PendingAppend(schema: schema, rows: rows) { continuation.resume(returning: $0) }
-      do throws(Diagnostic) {
-        try queue.enqueue(.append(pending))
-      } catch {
-        continuation.resume(returning: .failure(error))
-      }
-    }
-    return try outcome.get()
-  }
-
-  private static func check(_ row: [Value], _ index: Int, _ schema: TableSchema) throws(Diagnostic)
-  {
-    guard row.count == schema.columns.count else {
-      throw Diagnostic(
-        .internalError, code: "wrong_row_width",
-        "A row of `\(schema.name)` has \(row.count) cells instead of \(schema.columns.count).",
-        at: "data[\(index)]")
-    }
-    for (value, column) in zip(row, schema.columns) where !column.type.holds(value) {
-      throw Diagnostic(
-        code: "type_mismatch",
-        "The column `\(column.name)` is of type \(column.type.rawValue) and cannot hold this value.",
-        at: "data[\(index)].\(column.name)")
-    }
+    let receipt = try await commit(LogBatch([LogBatch.Rows(table: name, rows: rows)]))
+    return AppendReceipt(
+      first: receipt.first ?? receipt.through.next, through: receipt.through,
+      insertedCount: receipt.insertedCount, replacedCount: receipt.replacedCount)
   }
 
   /// Gives the rows of several tables, merged in log order, to the body.
@@ -327,50 +353,10 @@ package final class LogStore: Sendable {
     }
   }
 
-  // MARK: Registry
-
-  /// Stores a document under its kind and name, in place of an earlier one.
-  package func setEntry(kind: String, name: String, json: String) async throws(Diagnostic) {
-    try await perform { (writer) throws(Diagnostic) in
-      try writer.transaction(doing: "store the \(kind) `\(name)`") { database in
-        try database.execute(
-          sql: "INSERT OR REPLACE INTO _riffle_entries (kind, name, json) VALUES (?, ?, ?)",
-          arguments: [kind, name, json])
-      }
-    }
-  }
-
-  /// Removes a document; nothing happens where there is none.
-  package func removeEntry(kind: String, name: String) async throws(Diagnostic) {
-    try await perform { (writer) throws(Diagnostic) in
-      try writer.transaction(doing: "remove the \(kind) `\(name)`") { database in
-        try database.execute(
-          sql: "DELETE FROM _riffle_entries WHERE kind = ? AND name = ?", arguments: [kind, name])
-      }
-    }
-  }
-
-  /// The documents of a kind, by name.
-  package func entries(kind: String) throws(Diagnostic) -> [RegistryEntry] {
-    try translatingFaults(path: path, doing: "read the registry") {
-      try database.read { database in
-        try Row.fetchAll(
-          database, sql: "SELECT name, json FROM _riffle_entries WHERE kind = ? ORDER BY name",
-          arguments: [kind]
-        ).map { RegistryEntry(kind: kind, name: $0["name"], json: $0["json"]) }
-      }
-    }
-  }
-
-  /// The document of a kind and name, or nil.
-  package func entry(kind: String, name: String) throws(Diagnostic) -> RegistryEntry? {
-    try entries(kind: kind).first { $0.name == name }
-  }
-
   // MARK: Below
 
   /// Runs a body on the writer's thread, after everything that was appended before.
-  private func perform<Answer: Sendable>(
+  func perform<Answer: Sendable>(
     _ body: @escaping @Sendable (LogWriter) throws(Diagnostic) -> Answer
   ) async throws(Diagnostic) -> Answer {
     let queue = queue
@@ -389,80 +375,5 @@ package final class LogStore: Sendable {
       }
     }
     return try outcome.get()
-  }
-
-  /// Makes our own tables where there are none, and refuses formats that this build cannot read.
-  private static func prepare(_ database: Database, path: String) throws {
-    guard try database.tableExists("_riffle_meta") else {
-      try database.inTransaction(.immediate) {
-        try database.execute(
-          sql: """
-            CREATE TABLE _riffle_meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-            CREATE TABLE _riffle_tables (
-              name TEXT PRIMARY KEY, schema TEXT NOT NULL, created_at INTEGER NOT NULL);
-            CREATE TABLE _riffle_entries (
-              kind TEXT NOT NULL, name TEXT NOT NULL, json TEXT NOT NULL,
-              PRIMARY KEY (kind, name)) WITHOUT ROWID;
-            INSERT INTO _riffle_meta VALUES ('format', \(currentVersion)), ('position', 0);
-            """)
-        return .commit
-      }
-      return
-    }
-    let version =
-      try Int64.fetchOne(database, sql: "SELECT value FROM _riffle_meta WHERE name = 'format'") ?? 0
-    guard version <= currentVersion else {
-      throw Diagnostic(
-        .conflict, code: "newer_format",
-        "The data directory has format \(version); this build reads "
-          + "\(oldestReadable) to \(currentVersion).", at: path,
-        help: "Open it with the version of Riffle that wrote it, or a later one.")
-    }
-    guard version >= oldestReadable else {
-      throw Diagnostic(
-        .conflict, code: "older_format",
-        "The data directory has format \(version); this build reads "
-          + "\(oldestReadable) to \(currentVersion).", at: path,
-        help: "Open it once with an earlier version of Riffle, which brings it up to date.")
-    }
-  }
-
-  private static func load(
-    _ database: Database, path: String
-  ) throws -> ([String: StoredTable], LogPosition) {
-    var tables: [String: StoredTable] = [:]
-    for row in try Row.fetchAll(database, sql: "SELECT schema, created_at FROM _riffle_tables") {
-      let text: String = row["schema"]
-      guard let schema = TableSchema(stored: try JSON(parsing: text)) else {
-        throw Diagnostic(
-          .internalError, code: "database_damaged", "A table's schema cannot be read: \(text)",
-          at: path, help: "Restore the last backup of the data directory.")
-      }
-      tables[schema.name] = StoredTable(
-        schema: schema, createdAt: Timestamp(microsecondsSinceEpoch: row["created_at"]))
-    }
-    return (tables, try position(database))
-  }
-
-  private static func position(_ database: Database) throws -> LogPosition {
-    LogPosition(
-      try Int64.fetchOne(database, sql: "SELECT value FROM _riffle_meta WHERE name = 'position'")
-        ?? 0)
-  }
-
-  private static func make(_ table: StoredTable, in database: Database) throws {
-    let schema = table.schema
-    let columns = schema.columns.map { ", \(quoted($0.name)) \($0.type.sqliteType)" }.joined()
-    try database.execute(
-      sql: "CREATE TABLE \(quoted(schema.name)) (_position INTEGER PRIMARY KEY\(columns))")
-    if !schema.uniqueKeys.isEmpty {
-      let keys = schema.uniqueKeys.map(quoted).joined(separator: ", ")
-      try database.execute(
-        sql: "CREATE UNIQUE INDEX \(quoted("_riffle_unique_" + schema.name)) "
-          + "ON \(quoted(schema.name)) (\(keys))")
-    }
-    try database.execute(
-      sql: "INSERT INTO _riffle_tables (name, schema, created_at) VALUES (?, ?, ?)",
-      arguments: [schema.name, schema.stored.text, table.createdAt.microsecondsSinceEpoch])
   }
 }

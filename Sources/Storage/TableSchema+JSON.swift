@@ -11,6 +11,7 @@ extension TableSchema {
       JSON.Member("unique_keys", .array(uniqueKeys.map { .string($0) })),
     ]
     if let description { members.append(JSON.Member("description", .string(description))) }
+    if rules != TableRules() { members.append(JSON.Member("rules", rules.json)) }
     return .object(members)
   }
 
@@ -28,7 +29,8 @@ extension TableSchema {
     }
     self.init(
       name: name, columns: definitions, uniqueKeys: keys.compactMap(\.string),
-      description: stored["description"]?.string)
+      description: stored["description"]?.string,
+      rules: stored["rules"].map { TableRules(stored: $0) } ?? TableRules())
   }
 
   /// The problems that keep the table from being made, all of them; empty where there is none.

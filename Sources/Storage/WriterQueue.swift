@@ -2,12 +2,31 @@ import Dispatch
 import Domain
 import Synchronization
 
-/// An append as it waits for its commit.
-struct PendingAppend: Sendable {
-  var schema: TableSchema
-  var rows: [[Value]]
+/// A batch as it waits for its commit.
+struct PendingBatch: Sendable {
+  /// Rows with the schema that they were checked against.
+  struct Rows: Sendable {
+    var schema: TableSchema
+    var rows: [[Value]]
+  }
+
+  /// All of the batch but its rows.
+  var batch: LogBatch
+  var rows: [Rows]
+  let rowCount: Int
   /// Called once, after the commit and its observer, or with what went wrong.
-  var finish: @Sendable (Result<AppendReceipt, Diagnostic>) -> Void
+  var finish: @Sendable (Result<CommitReceipt, Diagnostic>) -> Void
+
+  init(
+    batch: LogBatch, rows: [Rows],
+    finish: @escaping @Sendable (Result<CommitReceipt, Diagnostic>) -> Void
+  ) {
+    self.rows = rows
+    self.finish = finish
+    rowCount = batch.waitingRows
+    self.batch = batch
+    self.batch.rows = []
+  }
 }
 
 /// What `LogStore` and its writer's thread share: the queue of waiting work, the tables and the
@@ -16,13 +35,13 @@ struct PendingAppend: Sendable {
 /// A lock is held for moments only, never while the database works.
 final class WriterQueue: Sendable {
   enum Job {
-    case append(PendingAppend)
+    case batch(PendingBatch)
     /// Work that wants the log to itself, such as making a table.
     case perform(@Sendable (LogWriter) -> Void)
   }
 
   enum Work {
-    case appends([PendingAppend])
+    case batches([PendingBatch])
     case perform(@Sendable (LogWriter) -> Void)
   }
 
@@ -74,7 +93,7 @@ final class WriterQueue: Sendable {
 
   // MARK: Work
 
-  /// Puts an append or other work at the end of the queue.
+  /// Puts a batch or other work at the end of the queue.
   func enqueue(_ job: Job) throws(Diagnostic) {
     let (problem, mustWake): (Diagnostic?, Bool) = state.withLock { state in
       if state.isClosed {
@@ -84,12 +103,16 @@ final class WriterQueue: Sendable {
             help: "The server is stopping; send the request again once it is back."), false
         )
       }
-      if case .append(let append) = job, !state.groupCommit.admit(rows: append.rows.count) {
+      if case .batch(let batch) = job,
+        !state.groupCommit.admit(rows: batch.rowCount, bytes: batch.batch.byteCount)
+      {
         let waiting = state.groupCommit.waitingRows
+        let bytes = state.groupCommit.waitingBytes
         return (
           Diagnostic(
             .overloaded, code: "too_many_waiting_rows",
-            "\(waiting) rows wait for the disk already; nothing of this request was stored.",
+            "\(waiting) rows (\(bytes) bytes) wait for the disk already; "
+              + "nothing of this request was stored.",
             help: "Send it again after a moment, or send larger and fewer requests."), false
         )
       }
@@ -114,15 +137,17 @@ final class WriterQueue: Sendable {
         case .perform(let body):
           state.jobs.removeFirst()
           return (.perform(body), false)
-        case .append:
-          var waiting: [PendingAppend] = []
-          for job in state.jobs.prefix(WriterQueue.appendsPerCommit) {
-            guard case .append(let append) = job else { break }
-            waiting.append(append)
+        case .batch:
+          var waiting: [PendingBatch] = []
+          for job in state.jobs.prefix(WriterQueue.batchesPerCommit) {
+            guard case .batch(let batch) = job else { break }
+            waiting.append(batch)
           }
-          let count = state.groupCommit.take(from: waiting.lazy.map(\.rows.count))
+          let count = state.groupCommit.take(from: waiting.lazy.map(\.rowCount))
+          waiting.removeLast(waiting.count - count)
+          state.groupCommit.release(bytes: waiting.reduce(0) { $0 + $1.batch.byteCount })
           state.jobs.removeFirst(count)
-          return (.appends(Array(waiting.prefix(count))), false)
+          return (.batches(waiting), false)
         }
       }
       if let work { return work }
@@ -131,7 +156,7 @@ final class WriterQueue: Sendable {
     }
   }
 
-  private static let appendsPerCommit = 4096
+  private static let batchesPerCommit = 4096
 
   /// Lets no more work in; what waits is still done.
   func close() {

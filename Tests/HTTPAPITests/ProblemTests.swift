@@ -35,23 +35,38 @@ import Testing
     }
   }
 
-  @Test func `every bad row of a batch is named and nothing of it is kept`() async throws {
+  @Test func `every bad row of a batch is named and kept aside, the good ones go in`() async throws
+  {
     try await withTemporaryDirectory { directory in
       try await withServer(directory) { client, _ in
         _ = try await client.expect("POST", "/v2/tables", SmallWorld.tables[1])
-        let (status, problem) = try await client.send(
+        let answer = try await client.expect(
           "POST", "/v2/tables/events/insert",
-          json: [
+          [
             "data": [
               SmallWorld.event(user: "u", item: 1, time: 1),
               ["event_id": "a", "label": "many"], ["event_id": "b", "user": "u1"],
             ]
           ])
-        #expect(status == 400)
-        let places = problem?["diagnostics"]?.array?.compactMap { $0["place"]?.string } ?? []
+        #expect(answer["accepted"] == 1 && answer["dead_letters"] == 2)
+        let places = answer["problems"]?.array?.compactMap { $0["place"]?.string } ?? []
         #expect(places == ["data[1].label", "data[2].user"])
         let table = try await client.expect("GET", "/v2/tables/events")
-        #expect(table["row_count"] == 0)
+        #expect(table["row_count"] == 1)
+      }
+    }
+  }
+
+  @Test func `a batch of which no row fits is refused with every problem`() async throws {
+    try await withTemporaryDirectory { directory in
+      try await withServer(directory) { client, _ in
+        _ = try await client.expect("POST", "/v2/tables", SmallWorld.tables[1])
+        let (status, problem) = try await client.send(
+          "POST", "/v2/tables/events/insert",
+          json: ["data": [["event_id": "a", "label": "many"]]])
+        #expect(status == 400)
+        let codes = problem?["diagnostics"]?.array?.compactMap { $0["code"]?.string } ?? []
+        #expect(codes == ["type_mismatch", "dead_letters"])
       }
     }
   }
