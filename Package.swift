@@ -86,15 +86,23 @@ let package = Package(
     module(
       "Engine",
       [
-        "Domain", "Columns", "Storage", "Ingest", "State", "Kernels", "Neural", "Models",
+        "Domain", "Columns", "Storage", "Ingest", "Connectors", "State", "Kernels", "Neural", "Models",
         "VectorIndex", "Evaluation",
         "Training", "QueryLanguage", "QueryEngine", yams, logging,
       ]),
     module("Worlds", ["Domain"]),
-    module("HTTPAPI", ["Domain", "Engine", "Ingest", "State", "Storage", hummingbird, httpTypes, nio, logging]),
+    module(
+      "HTTPAPI",
+      [
+        "Domain", "Engine", "Ingest", "State", "Storage", "Connectors", hummingbird, httpTypes, nio,
+        logging,
+      ]),
     .executableTarget(
       name: "riffle",
-      dependencies: ["HTTPAPI", "Engine", "Training", "Worlds", arguments, logging],
+      dependencies: [
+        "HTTPAPI", "Engine", "Training", "Worlds", "Connectors",
+        .target(name: "KafkaConnector", condition: .when(traits: ["Kafka"])), arguments, logging,
+      ],
       swiftSettings: settings),
     .executableTarget(
       name: "search-bench", dependencies: ["Kernels", "VectorIndex"],

@@ -1,4 +1,4 @@
-package import Domain
+import Domain
 import Synchronization
 
 /// Runs one source: opens its reader at the stored positions, hands on batch after batch, and comes
@@ -56,6 +56,9 @@ package final class SourceRunner: Sendable {
       status.nextAttemptAt = nil
     }
   }
+
+  /// Tells the source to end, without waiting for it.
+  package func cancel() { state.withLock { $0.task }?.cancel() }
 
   private func update(_ body: (inout SourceStatus) -> Void) {
     let (before, after) = state.withLock { state in

@@ -30,12 +30,15 @@ package final class SourceSupervisor: Sendable {
   private let transport: any HTTPTransport
   private let columns: @Sendable (_ table: String) -> [String]
   private let onChange: @Sendable (SourceDefinition, SourceStatus) -> Void
-  private let sources = Mutex<[String: Source]>([:])
-  /// Whether sources read; a command that only looks at a directory lets them rest.
-  private let runs: Bool
+  private struct State {
+    var sources: [String: Source] = [:]
+    /// Whether sources read; a command that only looks at a directory lets them rest.
+    var isRunning = false
+  }
+  private let state = Mutex(State())
 
   package init(
-    sink: any EventSink, clock: SourceClock, runs: Bool = true,
+    sink: any EventSink, clock: SourceClock,
     transport: any HTTPTransport = SessionTransport(),
     factories: [SourceKind: ReaderFactory] = [:],
     columns: @escaping @Sendable (_ table: String) -> [String],
@@ -43,7 +46,6 @@ package final class SourceSupervisor: Sendable {
   ) {
     self.sink = sink
     self.clock = clock
-    self.runs = runs
     self.transport = transport
     self.factories = factories
     self.columns = columns
@@ -51,12 +53,12 @@ package final class SourceSupervisor: Sendable {
   }
 
   package var all: [SourceInfo] {
-    sources.withLock { Array($0.values) }.map(Self.info)
+    state.withLock { Array($0.sources.values) }.map(Self.info)
       .sorted { $0.definition.name < $1.definition.name }
   }
 
   package func source(_ name: String) -> SourceInfo? {
-    sources.withLock { $0[name] }.map(Self.info)
+    state.withLock { $0.sources[name] }.map(Self.info)
   }
 
   private static func info(_ source: Source) -> SourceInfo {
@@ -82,23 +84,43 @@ package final class SourceSupervisor: Sendable {
         + "build`, which does so where it finds the library.")
   }
 
-  /// Takes up a source, in place of one of the same name, and starts it.
-  package func add(_ definition: SourceDefinition, paused: Bool) async {
-    await remove(definition.name)
+  /// Takes up a source without starting it. There must be none of the name.
+  package func register(_ definition: SourceDefinition, paused: Bool) {
     let worker: Worker
     if case .segment(let settings) = definition.settings {
-      let receiver = SegmentReceiver(
-        definition, settings, sink: sink, clock: clock,
-        columns: { [columns] in columns(definition.table) })
-      worker = .receiver(receiver)
+      worker = .receiver(
+        SegmentReceiver(
+          definition, settings, sink: sink, clock: clock,
+          columns: { [columns] in columns(definition.table) }))
     } else {
       worker = .runner(
         SourceRunner(
           definition, sink: sink, clock: clock, makeReader: reader(of: definition),
           onChange: onChange))
     }
-    sources.withLock { $0[definition.name] = Source(worker: worker, isPaused: paused) }
-    await start(worker, paused: paused)
+    state.withLock { state in
+      precondition(state.sources[definition.name] == nil, "the source is there already")
+      state.sources[definition.name] = Source(worker: worker, isPaused: paused)
+    }
+  }
+
+  /// Takes up a source, in place of one of the same name, and starts it where sources run.
+  package func add(_ definition: SourceDefinition, paused: Bool) async {
+    await remove(definition.name)
+    register(definition, paused: paused)
+    guard let source = state.withLock({ $0.isRunning ? $0.sources[definition.name] : nil }) else {
+      return
+    }
+    await start(source)
+  }
+
+  /// Starts all sources that are registered, and from now on each that is added.
+  package func startAll() async {
+    let sources = state.withLock { state in
+      state.isRunning = true
+      return Array(state.sources.values)
+    }
+    for source in sources { await start(source) }
   }
 
   private func reader(
@@ -116,24 +138,23 @@ package final class SourceSupervisor: Sendable {
     }
   }
 
-  private func start(_ worker: Worker, paused: Bool) async {
-    guard runs else { return }
-    switch worker {
+  private func start(_ source: Source) async {
+    switch source.worker {
     case .runner(let runner):
-      if paused { await runner.stop(as: .paused) } else { runner.start() }
+      if source.isPaused { await runner.stop(as: .paused) } else { runner.start() }
     case .receiver(let receiver):
-      await receiver.open(paused: paused)
+      await receiver.open(paused: source.isPaused)
     }
   }
 
   /// Lets a source rest, or go on; gives false where there is none of the name.
   package func setPaused(_ paused: Bool, _ name: String) async -> Bool {
-    let source = sources.withLock { sources in
-      sources[name]?.isPaused = paused
-      return sources[name]
+    let (source, isRunning) = state.withLock { state in
+      state.sources[name]?.isPaused = paused
+      return (state.sources[name], state.isRunning)
     }
     guard let source else { return false }
-    guard runs else { return true }
+    guard isRunning else { return true }
     switch source.worker {
     case .runner(let runner):
       if paused { await runner.stop(as: .paused) } else { runner.start() }
@@ -144,7 +165,7 @@ package final class SourceSupervisor: Sendable {
 
   /// Ends a source; returns when nothing of it is under way.
   package func remove(_ name: String) async {
-    guard let source = sources.withLock({ $0.removeValue(forKey: name) }) else { return }
+    guard let source = state.withLock({ $0.sources.removeValue(forKey: name) }) else { return }
     await stop(source.worker)
   }
 
@@ -157,17 +178,30 @@ package final class SourceSupervisor: Sendable {
 
   /// Ends all sources.
   package func stopAll() async {
-    let workers = sources.withLock { $0.values.map(\.worker) }
+    let workers = state.withLock { state in
+      state.isRunning = false
+      return state.sources.values.map(\.worker)
+    }
     await withTaskGroup(of: Void.self) { group in
       for worker in workers { group.addTask { await self.stop(worker) } }
+    }
+  }
+
+  /// Tells all sources to end, without waiting for them.
+  package func cancelAll() {
+    for worker in state.withLock({ $0.sources.values.map(\.worker) }) {
+      switch worker {
+      case .runner(let runner): runner.cancel()
+      case .receiver(let receiver): receiver.close()
+      }
     }
   }
 
   /// The tracking API over the sources that it feeds.
   package var endpoint: SegmentEndpoint {
     SegmentEndpoint(
-      sources.withLock { sources in
-        sources.sorted { $0.key < $1.key }.compactMap { source in
+      state.withLock { state in
+        state.sources.sorted { $0.key < $1.key }.compactMap { source in
           if case .receiver(let receiver) = source.value.worker { receiver } else { nil }
         }
       })

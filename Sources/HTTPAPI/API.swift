@@ -1,3 +1,4 @@
+import Connectors
 import Domain
 package import Engine
 import Foundation
@@ -10,17 +11,21 @@ package struct APIRequest: Sendable {
   package var path: String
   package var contentType: String?
   package var apiKey: String?
+  /// Another header by its lower-case name.
+  package var header: @Sendable (String) -> String?
   /// Reads the whole body. It is called at most once, and only where the route takes a body.
   package var body: @Sendable () async throws -> [UInt8]
 
   package init(
     _ method: String, _ path: String, contentType: String? = nil, apiKey: String? = nil,
+    header: @escaping @Sendable (String) -> String? = { _ in nil },
     body: @escaping @Sendable () async throws -> [UInt8] = { [] }
   ) {
     self.method = method
     self.path = path
     self.contentType = contentType
     self.apiKey = apiKey
+    self.header = header
     self.body = body
   }
 }
@@ -61,23 +66,31 @@ package struct API: Sendable {
   package func answer(_ request: APIRequest) async -> APIReply {
     do {
       return try await route(request)
-    } catch let problems as Diagnostics {
-      return Self.failure(problems)
-    } catch let problem as Diagnostic {
-      return Self.failure(Diagnostics(problem))
-    } catch let problem as RouteProblem {
+    } catch {
+      return failure(error, path: request.path)
+    }
+  }
+
+  /// The reply to a request that failed.
+  func failure(_ error: any Error, invalidStatus: Int = 422, path: String) -> APIReply {
+    switch error {
+    case let problems as Diagnostics:
+      return Self.failure(problems, invalidStatus: invalidStatus)
+    case let problem as Diagnostic:
+      return Self.failure(Diagnostics(problem), invalidStatus: invalidStatus)
+    case let problem as RouteProblem:
       return Self.failure(
         Diagnostics(problem.diagnostic), status: problem.status, headers: problem.headers)
-    } catch let problem as BodyTooLarge {
+    case let problem as BodyTooLarge:
       return Self.failure(
         Diagnostics(
           Diagnostic(
             code: "body_too_large", "The body is larger than \(problem.limit) bytes.",
             help: "Send the rows in smaller batches, or start the server with a larger "
               + "--max-body-megabytes.")), status: 413)
-    } catch {
+    default:
       // The words of an unknown error may hold paths or data: they go to the log, not to the caller.
-      logger.error("A request failed", metadata: ["error": "\(error)", "path": "\(request.path)"])
+      logger.error("A request failed", metadata: ["error": "\(error)", "path": "\(path)"])
       return Self.failure(
         Diagnostics(
           Diagnostic(
@@ -98,6 +111,10 @@ package struct API: Sendable {
     case "readyz" where segments.count == 1:
       try allow(["GET", "HEAD"], request)
       return ready()
+    case "v1" where SegmentEndpoint.takes(Array(segments.dropFirst())):
+      // The tracking API has keys of its own.
+      try allow(["POST", "OPTIONS"], request)
+      return await track(request, Array(segments.dropFirst()))
     case "v2": break
     default: throw Self.unknownRoute(request)
     }
@@ -115,6 +132,20 @@ package struct API: Sendable {
     case (4, "tables") where segments[3] == "insert":
       try allow(["POST"], request)
       return try await insert(request, into: segments[2])
+    case (2, "sources"):
+      try allow(["GET", "POST", "PATCH"], request)
+      switch request.method {
+      case "GET": return listSources()
+      case "POST": return try await createSource(request)
+      default: return try await updateSource(request)
+      }
+    case (3, "sources"):
+      try allow(["GET", "DELETE"], request)
+      if request.method == "GET" { return try viewSource(segments[2]) }
+      return try await deleteSource(segments[2])
+    case (4, "sources") where segments[3] == "pause" || segments[3] == "resume":
+      try allow(["POST"], request)
+      return try await pauseSource(segments[2], segments[3] == "pause")
     case (2, "query"):
       try allow(["POST"], request)
       return try await globalQuery(request)
@@ -163,7 +194,9 @@ package struct API: Sendable {
       "There is nothing at \(request.method) \(request.path).",
       help: "Routes: /livez, /readyz, /v2/tables, /v2/tables/{table}, /v2/tables/{table}/insert, "
         + "/v2/engines, /v2/engines/{engine}, /v2/engines/{engine}/query, "
-        + "/v2/engines/{engine}/queries, /v2/engines/{engine}/queries/{query}, /v2/query.")
+        + "/v2/engines/{engine}/queries, /v2/engines/{engine}/queries/{query}, /v2/query, "
+        + "/v2/sources, /v2/sources/{source}, /v2/sources/{source}/pause, "
+        + "/v2/sources/{source}/resume, /v1/batch and the tracking API's other paths.")
   }
 
   private func authorize(_ request: APIRequest) throws {

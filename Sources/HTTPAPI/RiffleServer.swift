@@ -77,6 +77,7 @@ private struct RiffleResponder: HTTPResponder {
       APIRequest(
         request.method.rawValue, request.uri.path, contentType: request.headers[.contentType],
         apiKey: Self.apiKeyField.flatMap { request.headers[$0] },
+        header: { name in HTTPField.Name(name).flatMap { request.headers[$0] } },
         body: {
           if announced > limit { throw BodyTooLarge(limit: limit) }
           do {

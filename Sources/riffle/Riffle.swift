@@ -29,7 +29,7 @@ struct Riffle: AsyncParsableCommand {
       Demo.self, Serve.self, CreateTable.self, TableInsert.self, ListTables.self, DeleteTable.self,
       CreateEngine.self, ListEngines.self, ViewEngine.self, DeleteEngine.self, Train.self,
       QueryCommand.self,
-      Evaluate.self,
+      Evaluate.self, Sources.self,
       Doctor.self,
     ])
 }

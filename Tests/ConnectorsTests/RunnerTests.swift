@@ -118,6 +118,7 @@ final class NumberReader: SourceReader {
     let supervisor = SourceSupervisor(
       sink: sink, clock: clock.clock, factories: [.kafka: { _ in NumberReader(plans) }],
       columns: { _ in [] })
+    await supervisor.startAll()
     await supervisor.add(try SourceDefinition(Self.numbers), paused: false)
     await eventually { sink.now.rows.count > 20 }
     #expect(await supervisor.setPaused(true, "numbers"))

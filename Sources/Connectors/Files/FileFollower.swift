@@ -24,7 +24,7 @@ final class FileFollower {
   private let isCompressed: Bool
   private let form: RecordSplitter.Form
   private var splitter: RecordSplitter
-  private var inflater: Inflater?
+  private var inflater: GzipReader?
   /// Bytes of the file itself that were read.
   private var fileOffset: off_t = 0
   /// Plain bytes that are passed over on the way to the position, in a compressed file.
@@ -73,7 +73,7 @@ final class FileFollower {
     var first = head.first { ![32, 9, 10, 13, 0xEF, 0xBB, 0xBF].contains($0) }
     if isCompressed {
       var plain: [UInt8] = []
-      try? Inflater().inflate(head) { plain += $0 }
+      try? GzipReader().inflate(head) { plain += $0 }
       first = plain.first { ![32, 9, 10, 13, 0xEF, 0xBB, 0xBF].contains($0) }
     }
     if let delimiter {
@@ -90,7 +90,7 @@ final class FileFollower {
     splitter = RecordSplitter(form, offset: 0, maximumBytes: settings.maximumRecordBytes)
     do throws(Diagnostic) {
       if isCompressed {
-        inflater = try Inflater()
+        inflater = try GzipReader()
         skipping = offset
       }
       if delimiter != nil { try readNames() }
@@ -101,7 +101,7 @@ final class FileFollower {
     if offset > splitter.offset || delimiter == nil {
       splitter = RecordSplitter(form, offset: offset, maximumBytes: settings.maximumRecordBytes)
       if isCompressed {
-        inflater = try Inflater()
+        inflater = try GzipReader()
         fileOffset = 0
       } else {
         fileOffset = off_t(offset)

@@ -9,7 +9,7 @@ package import Domain
 /// Inflates a stream of gzip or zlib data (RFC 1952, RFC 1950) that arrives in pieces.
 ///
 /// Several gzip members one after another are one stream, as `gzip` itself reads them.
-package final class Inflater {
+package final class GzipReader {
   /// What came of one step.
   package enum State: Hashable, Sendable {
     /// The data so far ends inside a member: more must come.
@@ -18,23 +18,28 @@ package final class Inflater {
     case atMemberEnd
   }
 
-  private var stream = z_stream()
-  private var isOpen = false
+  // zlib keeps a pointer to it, so that it must not move.
+  private let stream: UnsafeMutablePointer<z_stream>
   private var chunk = [UInt8](repeating: 0, count: 64 << 10)
   /// The bytes that have come out.
   package private(set) var producedCount = 0
   package private(set) var state = State.needsInput
 
   package init() throws(Diagnostic) {
+    stream = .allocate(capacity: 1)
+    stream.initialize(to: z_stream())
     // 15 bits of window, plus 32: the header tells gzip from zlib.
-    guard czlib_inflate_init(&stream, 15 + 32) == Z_OK else {
+    guard czlib_inflate_init(stream, 15 + 32) == Z_OK else {
       throw Diagnostic(
         .unavailable, code: "out_of_memory", "There is no memory to unpack compressed data.")
     }
-    isOpen = true
   }
 
-  deinit { if isOpen { inflateEnd(&stream) } }
+  deinit {
+    inflateEnd(stream)
+    stream.deinitialize(count: 1)
+    stream.deallocate()
+  }
 
   /// Inflates a piece and hands on what comes out, some at a time.
   ///
@@ -52,21 +57,21 @@ package final class Inflater {
           consumed += 1
           continue
         }
-        inflateReset(&stream)
+        inflateReset(stream)
         state = .needsInput
       }
       var produced = 0
       let inputCount = input.count
       let outcome = input.withUnsafeMutableBufferPointer { source in
         chunk.withUnsafeMutableBufferPointer { target in
-          stream.next_in = source.baseAddress.map { $0 + consumed }
-          stream.avail_in = UInt32(clamping: inputCount - consumed)
-          stream.next_out = target.baseAddress
-          stream.avail_out = UInt32(target.count)
-          let offered = Int(stream.avail_in)
-          let outcome = CZlib.inflate(&stream, Z_NO_FLUSH)
-          consumed += offered - Int(stream.avail_in)
-          produced = target.count - Int(stream.avail_out)
+          stream.pointee.next_in = source.baseAddress.map { $0 + consumed }
+          stream.pointee.avail_in = UInt32(clamping: inputCount - consumed)
+          stream.pointee.next_out = target.baseAddress
+          stream.pointee.avail_out = UInt32(target.count)
+          let offered = Int(stream.pointee.avail_in)
+          let outcome = CZlib.inflate(stream, Z_NO_FLUSH)
+          consumed += offered - Int(stream.pointee.avail_in)
+          produced = target.count - Int(stream.pointee.avail_out)
           return outcome
         }
       }
@@ -92,12 +97,12 @@ package final class Inflater {
     while state == .needsInput {
       var produced = 0
       let outcome = chunk.withUnsafeMutableBufferPointer { target in
-        stream.next_in = nil
-        stream.avail_in = 0
-        stream.next_out = target.baseAddress
-        stream.avail_out = UInt32(target.count)
-        let outcome = CZlib.inflate(&stream, Z_NO_FLUSH)
-        produced = target.count - Int(stream.avail_out)
+        stream.pointee.next_in = nil
+        stream.pointee.avail_in = 0
+        stream.pointee.next_out = target.baseAddress
+        stream.pointee.avail_out = UInt32(target.count)
+        let outcome = CZlib.inflate(stream, Z_NO_FLUSH)
+        produced = target.count - Int(stream.pointee.avail_out)
         return outcome
       }
       if outcome == Z_STREAM_END { state = .atMemberEnd }
@@ -108,7 +113,7 @@ package final class Inflater {
   }
 
   private var zlibWords: String {
-    stream.msg.map { " (\(String(cString: $0)))" } ?? ""
+    stream.pointee.msg.map { " (\(String(cString: $0)))" } ?? ""
   }
 }
 
@@ -123,7 +128,7 @@ package enum Gzip {
   package static func inflated(
     _ bytes: some Collection<UInt8>, limit: Int
   ) throws(Diagnostic) -> [UInt8] {
-    let inflater = try Inflater()
+    let inflater = try GzipReader()
     var out: [UInt8] = []
     do {
       try inflater.inflate(bytes) { piece in
@@ -154,24 +159,28 @@ package enum Gzip {
 
   /// Compresses a whole buffer into one gzip member.
   package static func deflated(_ bytes: [UInt8]) -> [UInt8] {
-    var stream = z_stream()
-    guard czlib_deflate_init(&stream, 15 + 16) == Z_OK else {
+    let stream = UnsafeMutablePointer<z_stream>.allocate(capacity: 1)
+    stream.initialize(to: z_stream())
+    defer {
+      deflateEnd(stream)
+      stream.deallocate()
+    }
+    guard czlib_deflate_init(stream, 15 + 16) == Z_OK else {
       preconditionFailure("zlib refuses its own settings")
     }
-    defer { deflateEnd(&stream) }
-    var out = [UInt8](repeating: 0, count: Int(deflateBound(&stream, UInt(bytes.count))))
+    var out = [UInt8](repeating: 0, count: Int(deflateBound(stream, UInt(bytes.count))))
     var input = bytes
     let outcome = input.withUnsafeMutableBufferPointer { source in
       out.withUnsafeMutableBufferPointer { target in
-        stream.next_in = source.baseAddress
-        stream.avail_in = UInt32(source.count)
-        stream.next_out = target.baseAddress
-        stream.avail_out = UInt32(target.count)
-        return deflate(&stream, Z_FINISH)
+        stream.pointee.next_in = source.baseAddress
+        stream.pointee.avail_in = UInt32(source.count)
+        stream.pointee.next_out = target.baseAddress
+        stream.pointee.avail_out = UInt32(target.count)
+        return deflate(stream, Z_FINISH)
       }
     }
     precondition(outcome == Z_STREAM_END, "deflateBound was too small")
-    out.removeLast(Int(stream.avail_out))
+    out.removeLast(Int(stream.pointee.avail_out))
     return out
   }
 }
