@@ -64,7 +64,7 @@ let package = Package(
     module("Storage", ["Domain", "Columns", grdb]),
     module("Ingest", ["Domain", "Storage"]),
     .systemLibrary(
-      name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
+      name: "CZlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
     module("Gzip", ["Domain", "CZlib"]),
     module("Connectors", ["Domain", "Gzip", "Ingest", crypto]),
     .systemLibrary(

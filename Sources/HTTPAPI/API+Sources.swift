@@ -95,9 +95,8 @@ extension API {
           wholeSignature: request.header("x-segment-signature"), body: body, receivedAt: .now()))
       reply = Self.json(["success": true])
     } catch {
+      // Senders come back after 429 and 503, which bear `retry-after`; other refusals they take for good.
       reply = failure(error, invalidStatus: 400, path: request.path)
-      // Senders drop a batch for good on other refusals than these.
-      if reply.status == 503 { reply.headers["retry-after"] = "5" }
     }
     reply.headers.merge(headers) { $1 }
     return reply

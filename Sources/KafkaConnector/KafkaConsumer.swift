@@ -131,10 +131,20 @@
       let topic = rd_kafka_topic_new(handle, settings.topic, nil)
       defer { if let topic { rd_kafka_topic_destroy(topic) } }
       var metadata: UnsafePointer<rd_kafka_metadata>?
-      let code = rd_kafka_metadata(handle, 0, topic, &metadata, 10_000)
+      var code = RD_KAFKA_RESP_ERR_NO_ERROR
       defer { if let metadata { rd_kafka_metadata_destroy(metadata) } }
-      // Serves the error callback, which knows why.
-      drainCallbacks()
+      // A second at a time: a refused login or a closed port is known long before the last.
+      for attempt in 0..<10 {
+        brokersAreDown = false
+        code = rd_kafka_metadata(handle, 0, topic, &metadata, 1000)
+        if code == RD_KAFKA_RESP_ERR_NO_ERROR { break }
+        // Serves the error callback, which knows why.
+        drainCallbacks()
+        let isHopeless =
+          lastFault?.code == RD_KAFKA_RESP_ERR__AUTHENTICATION
+          || lastFault?.code == RD_KAFKA_RESP_ERR__SSL || brokersAreDown && attempt > 0
+        if isHopeless { break }
+      }
       guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else { throw fault(code) }
       guard metadata.pointee.topic_cnt > 0 else { throw unknownTopic }
       switch metadata.pointee.topics[0].err {
