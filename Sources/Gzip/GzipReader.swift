@@ -29,7 +29,7 @@ package final class GzipReader {
     stream = .allocate(capacity: 1)
     stream.initialize(to: z_stream())
     // 15 bits of window, plus 32: the header tells gzip from zlib.
-    guard czlib_inflate_init(stream, 15 + 32) == Z_OK else {
+    guard riffle_inflate_start(stream, 15 + 32) == Z_OK else {
       throw Diagnostic(
         .unavailable, code: "out_of_memory", "There is no memory to unpack compressed data.")
     }
@@ -165,7 +165,7 @@ package enum Gzip {
       deflateEnd(stream)
       stream.deallocate()
     }
-    guard czlib_deflate_init(stream, 15 + 16) == Z_OK else {
+    guard riffle_deflate_start(stream, 15 + 16) == Z_OK else {
       preconditionFailure("zlib refuses its own settings")
     }
     var out = [UInt8](repeating: 0, count: Int(deflateBound(stream, UInt(bytes.count))))
