@@ -87,7 +87,8 @@ let package = Package(
     module(
       "Engine",
       [
-        "Domain", "Columns", "Storage", "Ingest", "Connectors", "State", "Kernels", "Neural", "Models",
+        "Domain", "Columns", "Storage", "Ingest", "Connectors", "State", "Kernels", "Neural",
+        "Models",
         "VectorIndex", "Evaluation",
         "Training", "QueryLanguage", "QueryEngine", yams, logging,
       ]),

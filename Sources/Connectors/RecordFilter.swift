@@ -143,7 +143,8 @@ extension RecordFilter {
     case "in", "not_in":
       guard let values = value.array else {
         part.report(
-          "wrong_type", "`\(part.place(name))` is \(DefinitionReader.words(value)); it must be a list.",
+          "wrong_type",
+          "`\(part.place(name))` is \(DefinitionReader.words(value)); it must be a list.",
           at: name, help: "Write \(name): [view, like].")
         return nil
       }
@@ -164,7 +165,8 @@ extension RecordFilter {
     default:
       guard let text = value.string else {
         part.report(
-          "wrong_type", "`\(part.place(name))` is \(DefinitionReader.words(value)); it must be text.",
+          "wrong_type",
+          "`\(part.place(name))` is \(DefinitionReader.words(value)); it must be text.",
           at: name)
         return nil
       }

@@ -64,8 +64,10 @@ extension RecordMapping.Rule {
     func path(_ json: JSON) -> RecordPath? {
       guard let text = json.string else {
         reader.report(
-          "wrong_type", "The path of `\(column)` is \(DefinitionReader.words(json)); it must be text.",
-          at: column, help: "Write `\(column): properties.name`, or `\(column): {value: constant}`.")
+          "wrong_type",
+          "The path of `\(column)` is \(DefinitionReader.words(json)); it must be text.",
+          at: column, help: "Write `\(column): properties.name`, or `\(column): {value: constant}`."
+        )
         return nil
       }
       do throws(Diagnostic) {

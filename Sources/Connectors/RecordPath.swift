@@ -19,8 +19,8 @@ package struct RecordPath: Hashable, Sendable, CustomStringConvertible {
     func problem(_ what: String) -> Diagnostic {
       Diagnostic(
         code: "invalid_path", "`\(text)` is no path into a record: \(what).",
-        help: "Write it like `properties.video_id` or `items[0].id`; put a name that holds a dot in "
-          + "double quotes.")
+        help: "Write it like `properties.video_id` or `items[0].id`; put a name that holds a dot "
+          + "in double quotes.")
     }
     while true {
       if rest.first == "\"" {

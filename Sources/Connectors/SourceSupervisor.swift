@@ -27,7 +27,8 @@ package final class SourceSupervisor: Sendable {
   private let factories: [SourceKind: ReaderFactory]
   private let sink: any EventSink
   private let clock: SourceClock
-  private let transport: any HTTPTransport
+  /// Foundation's own where nil, made when a source asks for it.
+  private let transport: (any HTTPTransport)?
   private let columns: @Sendable (_ table: String) -> [String]
   private let onChange: @Sendable (SourceDefinition, SourceStatus) -> Void
   private struct State {
@@ -39,7 +40,7 @@ package final class SourceSupervisor: Sendable {
 
   package init(
     sink: any EventSink, clock: SourceClock,
-    transport: any HTTPTransport = SessionTransport(),
+    transport: (any HTTPTransport)? = nil,
     factories: [SourceKind: ReaderFactory] = [:],
     columns: @escaping @Sendable (_ table: String) -> [String],
     onChange: @escaping @Sendable (SourceDefinition, SourceStatus) -> Void = { _, _ in }
@@ -132,7 +133,8 @@ package final class SourceSupervisor: Sendable {
       switch definition.settings {
       case .file(let settings): return FileReader(definition, settings)
       case .kinesis(let settings):
-        return KinesisReader(definition, settings, transport: transport, clock: clock)
+        return KinesisReader(
+          definition, settings, transport: transport ?? SessionTransport(), clock: clock)
       case .kafka, .segment: preconditionFailure("a source without a reader")
       }
     }

@@ -1,6 +1,7 @@
 package import Connectors
 package import Domain
 import Ingest
+import Logging
 import Storage
 
 /// The sources that bring events in: their definitions in the registry, and the work on them.
@@ -48,8 +49,11 @@ extension RiffleDatabase {
       metadata: ["source": "\(source.name)", "type": "\(source.kind.rawValue)"])
     if !source.literalSecrets.isEmpty {
       logger.warning(
-        "A secret stands in a source's definition and so in the data directory; ${NAME} or file:/path keeps it out",
-        metadata: ["source": "\(source.name)", "keys": "\(source.literalSecrets.joined(separator: ", "))"])
+        "A secret stands in the data directory; ${NAME} or file:/path keeps it out",
+        metadata: [
+          "source": "\(source.name)",
+          "keys": "\(source.literalSecrets.joined(separator: ", "))",
+        ])
     }
     return source
   }
@@ -115,7 +119,10 @@ extension RiffleDatabase {
       } catch {
         logger.error(
           "A source cannot be restored",
-          metadata: ["source": "\(entry.name)", "error": "\((error as? Diagnostics)?.description ?? "\(error)")"])
+          metadata: [
+            "source": "\(entry.name)",
+            "error": "\((error as? Diagnostics)?.description ?? "\(error)")",
+          ])
       }
     }
   }

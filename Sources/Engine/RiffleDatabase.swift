@@ -69,7 +69,8 @@ package final class RiffleDatabase: Sendable {
       columns: { [log] table in log.table(table)?.schema.columns.map(\.name) ?? [] },
       onChange: { source, status in
         logger.log(
-          level: status.state == .backingOff ? .warning : .info, "A source is \(status.state.rawValue)",
+          level: status.state == .backingOff ? .warning : .info,
+          "A source is \(status.state.rawValue)",
           metadata: [
             "source": "\(source.name)",
             "error": "\(status.state == .backingOff ? status.lastError?.message ?? "" : "")",

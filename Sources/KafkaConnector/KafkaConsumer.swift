@@ -371,7 +371,8 @@
 
     private func fault(_ code: rd_kafka_resp_err_t) -> Diagnostic {
       let last = lastFault
-      let words = (last?.words).flatMap { $0.isEmpty ? nil : $0 } ?? String(cString: rd_kafka_err2str(code))
+      let told = last?.words ?? ""
+      let words = told.isEmpty ? String(cString: rd_kafka_err2str(code)) : told
       switch code {
       case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
         return unknownTopic
@@ -399,7 +400,8 @@
           .unavailable, code: "untrusted_certificate",
           "There is no secure connection to \(settings.bootstrapServers): \(words).",
           at: "security_protocol",
-          help: "Check `security_protocol`, and `ssl_ca_location` where the certificate is your own.")
+          help: "Check `security_protocol`, and `ssl_ca_location` where the certificate is your "
+            + "own.")
       default:
         return Diagnostic(
           .unavailable, code: "kafka_unavailable",

@@ -33,7 +33,9 @@ struct SourcesList: AsyncParsableCommand {
       return
     }
     let sources = answer["sources"]?.array ?? []
-    if sources.isEmpty { print("There are no sources. Declare one: riffle sources create --file …") }
+    if sources.isEmpty {
+      print("There are no sources. Declare one: riffle sources create --file clicks.yaml")
+    }
     for source in sources {
       print(
         "\(source["name"]?.string ?? "")  \(source["type"]?.string ?? "") → "

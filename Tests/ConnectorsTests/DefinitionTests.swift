@@ -128,6 +128,50 @@ import Testing
       try RecordPath(parsing: path).value(in: Self.record) == value.map { JSON.string($0) })
   }
 
+  @Test(arguments: runSeeds)
+  func `reads or refuses any text, and finds a value or none in any record`(seed: UInt64) {
+    var generator = Generator(state: seed)
+    let alphabet = Array("abu.[]\"0123$ é")
+    func random(_ depth: Int) -> JSON {
+      switch Int.random(in: 0..<(depth > 0 ? 6 : 4), using: &generator) {
+      case 0: .null
+      case 1: .int(Int64.random(in: .min ... .max, using: &generator))
+      case 2: .double(Double.random(in: -1e300...1e300, using: &generator))
+      case 3: .string(String((0..<3).compactMap { _ in alphabet.randomElement(using: &generator) }))
+      case 4: .array((0..<3).map { _ in random(depth - 1) })
+      default:
+        .object(
+          ["a", "b", "u", "ts"].map { JSON.Member($0, random(depth - 1)) })
+      }
+    }
+    for _ in 0..<3000 {
+      let text = String(
+        (0..<Int.random(in: 0...8, using: &generator)).compactMap { _ in
+          alphabet.randomElement(using: &generator)
+        })
+      guard let path = try? RecordPath(parsing: text) else { continue }
+      #expect(path.description == text, "seed \(seed)")
+      _ = path.value(in: random(3), extras: [.init("$", random(1))])
+    }
+    // Definitions of anything are taken or refused, and rows of anything are objects.
+    for _ in 0..<500 {
+      let definition: JSON = [
+        "name": "s", "type": "file", "path": "/tmp/x", "mapping": random(3), "filter": random(3),
+      ]
+      guard let source = try? SourceDefinition(definition) else { continue }
+      let record = random(3)
+      _ = source.filter?.accepts(record)
+      #expect(source.mapping?.row(of: record).object != nil || source.mapping == nil)
+    }
+    for unit in ["seconds", "milliseconds", "microseconds"] {
+      let source = try? SourceDefinition([
+        "name": "s", "type": "file", "path": "/tmp/x",
+        "mapping": ["t": ["path": "ts", "unit": .string(unit)]],
+      ])
+      for _ in 0..<500 { _ = source?.mapping?.row(of: ["ts": random(1)]) }
+    }
+  }
+
   @Test(arguments: ["", ".", "a.", ".a", "a[", "a[x]", "a[-1]", #"a."b"#, "a[0]b", "[0]"])
   func `refuses a path that is none`(path: String) {
     #expect(throws: Diagnostic.self) { try RecordPath(parsing: path) }

@@ -155,7 +155,8 @@ import Testing
     #expect(await code { try await setup.endpoint.answer(broken) } == "invalid_json")
     var bomb = try request(["track"], Self.event(1))
     bomb.contentEncoding = "gzip"
-    bomb.body = Gzip.deflated([UInt8](repeating: 32, count: SegmentEndpoint.inflatedBytesAtMost + 1))
+    bomb.body = Gzip.deflated(
+      [UInt8](repeating: 32, count: SegmentEndpoint.inflatedBytesAtMost + 1))
     #expect(bomb.body.count < 100_000)
     #expect(await code { try await setup.endpoint.answer(bomb) } == "body_too_large")
     #expect(sink.now.rows.isEmpty)
@@ -246,7 +247,8 @@ import Testing
         default: body[at] = "{}[]\",:0".utf8.randomElement(using: &generator) ?? 0
         }
       }
-      var request = try request([["batch", "track", "import"].randomElement(using: &generator) ?? ""], 1)
+      let path = ["batch", "track", "import"].randomElement(using: &generator) ?? ""
+      var request = try request([path], 1)
       request.body = Bool.random(using: &generator) ? body : Gzip.deflated(body)
       if request.body != body { request.contentEncoding = "gzip" }
       // Any refusal is one of ours; anything else fails the test.

@@ -87,7 +87,8 @@ import Testing
     #expect(array[2].bytes == [UInt8(ascii: "2")])
   }
 
-  @Test(arguments: runSeeds) func `ends on any bytes, with records that lie in order`(seed: UInt64) {
+  @Test(arguments: runSeeds) func `ends on any bytes, with records that lie in order`(seed: UInt64)
+  {
     var generator = Generator(state: seed)
     let alphabet = Array("[]{},\"\\\n\r\t ab1:".utf8) + [0, 0xFF, 0xEF]
     for form in [RecordSplitter.Form.lines, .separated(delimiter: 44), .array] {

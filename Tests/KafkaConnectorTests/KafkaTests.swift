@@ -67,7 +67,8 @@
       return Int(answer?["row_count"]?.int ?? 0)
     }
 
-    @Test func `gives each message once, though the consumer is killed in the middle`() async throws {
+    @Test func `gives each message once, though the consumer is killed in the middle`() async throws
+    {
       let broker = try MockBroker()
       try broker.makeTopic("clicks", partitions: 4)
       try await withDirectory { directory in
@@ -123,7 +124,8 @@
 
     @Test(
       .enabled(
-        if: NetworkCut.isAvailable, "the network is not cut: it takes root, network namespaces and socat"))
+        if: NetworkCut.isAvailable,
+        "the network is not cut: it takes root, network namespaces and socat"))
     func `gives each message once, though the network is cut for a while`() async throws {
       let broker = try MockBroker()
       try broker.makeTopic("clicks", partitions: 4)
@@ -140,7 +142,8 @@
         var members = (Self.source(broker).object ?? []).filter { $0.name != "session_timeout_ms" }
         members.append(.init("session_timeout_ms", 2000))
         // The library's own patience with a connection that does not answer is a minute.
-        members.append(.init("properties", ["socket.timeout.ms": 2000, "reconnect.backoff.max.ms": 500]))
+        members.append(
+          .init("properties", ["socket.timeout.ms": 2000, "reconnect.backoff.max.ms": 500]))
         let made = try await server.client.send("POST", "/v2/sources", json: .object(members))
         try #require(made.status == 200, "\(made.json?.text ?? "")")
         try await Kcat.produce(0..<1000, to: "clicks", broker)

@@ -29,14 +29,14 @@
       name = "riffle-\(getpid())-\(number)"
       wire = "rf\(number)"
       // A /30 of 10.99.0.0/16.
-      let base = "10.99.\(number / 64).\(number % 64 * 4)".split(separator: ".").compactMap { Int($0) }
-      outerAddress = "\(base[0]).\(base[1]).\(base[2]).\(base[3] + 1)"
-      innerAddress = "\(base[0]).\(base[1]).\(base[2]).\(base[3] + 2)"
+      outerAddress = "10.99.\(number / 64).\(number % 64 * 4 + 1)"
+      innerAddress = "10.99.\(number / 64).\(number % 64 * 4 + 2)"
       let inside = ["ip", "netns", "exec", name]
       let steps = [
         ["ip", "netns", "add", name],
         ["ip", "link", "add", wire, "type", "veth", "peer", "name", "inner", "netns", name],
-        ["ip", "addr", "add", "\(outerAddress)/30", "dev", wire], ["ip", "link", "set", wire, "up"],
+        ["ip", "addr", "add", "\(outerAddress)/30", "dev", wire],
+        ["ip", "link", "set", wire, "up"],
         inside + ["ip", "addr", "add", "\(innerAddress)/30", "dev", "inner"],
         inside + ["ip", "link", "set", "inner", "up"], inside + ["ip", "link", "set", "lo", "up"],
       ]
@@ -46,7 +46,8 @@
       }
       for port in ports {
         start([
-          "socat", "TCP-LISTEN:\(port),bind=\(outerAddress),fork,reuseaddr", "TCP:127.0.0.1:\(port)",
+          "socat", "TCP-LISTEN:\(port),bind=\(outerAddress),fork,reuseaddr",
+          "TCP:127.0.0.1:\(port)",
         ])
         start(
           inside + [

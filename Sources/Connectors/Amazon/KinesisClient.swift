@@ -141,8 +141,8 @@ package struct KinesisClient: Sendable {
       guard let value = environment[variable], !value.isEmpty else {
         throw Diagnostic(
           code: "missing_secret", "There are no keys for Amazon Web Services.", at: key,
-          help: "Give `aws_access_key_id` and `aws_secret_access_key`, or set AWS_ACCESS_KEY_ID and "
-            + "AWS_SECRET_ACCESS_KEY before the server starts.")
+          help: "Give `aws_access_key_id` and `aws_secret_access_key`, or set AWS_ACCESS_KEY_ID "
+            + "and AWS_SECRET_ACCESS_KEY before the server starts.")
       }
       return value
     }

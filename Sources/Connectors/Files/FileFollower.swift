@@ -182,8 +182,8 @@ final class FileFollower {
         problem: Diagnostic(
           code: "record_too_large",
           "The record is longer than \(settings.maximumRecordBytes) bytes.",
-          help: "Only its beginning is kept. Raise `maximum_record_bytes`, or look for a quote that "
-            + "is not closed."))
+          help: "Only its beginning is kept. Raise `maximum_record_bytes`, or look for a quote "
+            + "that is not closed."))
     }
     guard let names, let delimiter else {
       return ReadRecord(json: piece.bytes, place: place, extras: extras)
@@ -275,7 +275,8 @@ final class FileFollower {
     [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
       while filled < count {
         let got = pread(
-          descriptor, buffer.baseAddress.map { $0 + filled }, count - filled, offset + off_t(filled))
+          descriptor, buffer.baseAddress.map { $0 + filled }, count - filled, offset + off_t(filled)
+        )
         if got < 0, errno == EINTR { continue }
         if got <= 0 { break }
         filled += got

@@ -83,7 +83,8 @@ package final class FileReader: SourceReader {
           if let warning = state.warning { return warning }
           let waiting = state.followers.values.filter { $0.waitingBytes > 0 }
           guard let one = waiting.first else { return nil }
-          return "\(one.waitingBytes) bytes at the end of `\(one.path)` wait for the end of their line"
+          return "\(one.waitingBytes) bytes at the end of `\(one.path)` wait for the end of "
+            + "their line"
         }
       }) ?? nil
     }
@@ -92,9 +93,10 @@ package final class FileReader: SourceReader {
   package var isFinished: Bool {
     get async {
       guard !settings.watches else { return false }
-      return (try? await queue.run { [self] in
-        state.withLock { $0.warning == nil && $0.order.isEmpty }
-      }) ?? false
+      return
+        (try? await queue.run { [self] in
+          state.withLock { $0.warning == nil && $0.order.isEmpty }
+        }) ?? false
     }
   }
 

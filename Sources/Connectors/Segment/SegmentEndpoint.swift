@@ -39,8 +39,9 @@ package struct SegmentEndpoint: Sendable {
   /// Whether the path behind `/v1/` is one of the tracking API's.
   package static func takes(_ path: [String]) -> Bool {
     switch path.count {
-    case 1: path[0] == "batch" || path[0] == "b" || path[0] == "import"
-      || SegmentEvent.type(ofPath: path[0]) != nil
+    case 1:
+      path[0] == "batch" || path[0] == "b" || path[0] == "import"
+        || SegmentEvent.type(ofPath: path[0]) != nil
     case 2: path[0] == "webhook"
     default: false
     }

@@ -114,7 +114,12 @@ package final class SegmentReceiver: Sendable {
     let passedOver = filtered
     if passedOver > 0 { state.withLock { $0.status.filteredCount += passedOver } }
     // Nothing to store needs no transaction, but a source that is not there must say so.
-    try check(prepared.count)
+    do throws(Diagnostic) {
+      try check(prepared.count)
+    } catch {
+      note(error)
+      throw error
+    }
     if prepared.isEmpty { return }
     try await withCheckedThrowingContinuation { done in
       let mustDeliver = state.withLock { state in
@@ -226,18 +231,22 @@ package final class SegmentReceiver: Sendable {
         }
         for request in requests { request.done.resume() }
       } catch {
-        let problem = definition.diagnostic(of: error)
-        let now = clock.now()
-        state.withLock { state in
-          state.status.errorCount += 1
-          state.status.attempt += 1
-          state.status.lastError = problem
-          state.status.lastErrorAt = now
-        }
+        note(error)
         // What was stored is in doubt after other errors than these; the stored window tells.
         if (error as? Diagnostic)?.kind != .overloaded { await restoreWindow() }
         for request in requests { request.done.resume(throwing: error) }
       }
+    }
+  }
+
+  private func note(_ error: any Error) {
+    let problem = definition.diagnostic(of: error)
+    let now = clock.now()
+    state.withLock { state in
+      state.status.errorCount += 1
+      state.status.attempt += 1
+      state.status.lastError = problem
+      state.status.lastErrorAt = now
     }
   }
 
