@@ -120,7 +120,12 @@ let package = Package(
     tests("Ingest", [grdb]),
     tests("Gzip"),
     tests("Connectors", ["Gzip"]),
-    tests("KafkaConnector", ["Connectors", "HTTPAPI"]),
+    tests(
+      "KafkaConnector",
+      [
+        "Connectors", "Domain", "Engine", "HTTPAPI", logging,
+        .target(name: "CRDKafka", condition: .when(traits: ["Kafka"])),
+      ]),
     tests("State", ["Storage", grdb]),
     tests("Kernels"),
     tests("Neural"),

@@ -106,8 +106,8 @@
         let text = property.value.string ?? property.value.text
         let isSecret = KafkaSettings.isSecret(property.name)
         let place = "properties.\(property.name)"
-        values.append(
-          (property.name, isSecret ? try Secret(text).value(at: place) : text, place))
+        let value = try isSecret ? Secret(text).value(at: place) : text
+        values.append((property.name, value, place))
       }
       let configuration = rd_kafka_conf_new()
       for (name, value, place) in values {
@@ -130,7 +130,7 @@
     func checkTopic() throws(Diagnostic) {
       let topic = rd_kafka_topic_new(handle, settings.topic, nil)
       defer { if let topic { rd_kafka_topic_destroy(topic) } }
-      var metadata: UnsafePointer<rd_kafka_metadata>?
+      var metadata: UnsafePointer<rd_kafka_metadata_t>?
       var code = RD_KAFKA_RESP_ERR_NO_ERROR
       defer { if let metadata { rd_kafka_metadata_destroy(metadata) } }
       // A second at a time: a refused login or a closed port is known long before the last.

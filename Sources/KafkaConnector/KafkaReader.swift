@@ -1,7 +1,6 @@
 #if Kafka
   package import Connectors
   package import Domain
-  import Synchronization
 
   /// `KafkaConnector` reads topics of Kafka through librdkafka.
   ///
@@ -50,7 +49,7 @@
     }
 
     package func delivered(_ batch: SourceBatch) async throws {
-      try await queue.run { [self] in consumer?.commit(batch) }
+      _ = try await queue.run { [self] in consumer?.commit(batch) }
     }
 
     package var lag: SourceLag {

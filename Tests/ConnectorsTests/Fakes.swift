@@ -29,6 +29,7 @@ final class MemorySink: EventSink {
   var now: Store { store.withLock { $0 } }
 
   func add(_ faults: [Fault]) { store.withLock { $0.faults += faults } }
+  func clearFaults() { store.withLock { $0.faults = [] } }
 
   func positions(of source: String) async throws -> [String: JSON] {
     store.withLock { $0.positions[source] ?? [:] }

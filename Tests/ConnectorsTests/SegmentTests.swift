@@ -232,12 +232,12 @@ import Testing
     var generator = Generator(state: seed)
     let sink = MemorySink()
     let setup = try await open(sink)
-    let seeds = [
-      ["batch": .array((0..<3).map(Self.event)), "sentAt": "2026-01-05T10:05:00Z"].utf8,
-      Self.event(1).utf8,
+    let seeds: [JSON] = [
+      ["batch": .array((0..<3).map(Self.event)), "sentAt": "2026-01-05T10:05:00Z"],
+      Self.event(1),
     ]
     for _ in 0..<2000 {
-      var body = seeds.randomElement(using: &generator) ?? []
+      var body = seeds.randomElement(using: &generator)?.utf8 ?? []
       for _ in 0..<Int.random(in: 1...6, using: &generator) where !body.isEmpty {
         let at = Int.random(in: 0..<body.count, using: &generator)
         switch Int.random(in: 0..<4, using: &generator) {

@@ -4,8 +4,7 @@ import Testing
 
 /// A program of `Tests/Clients` as a process of its own, which talks in lines of JSON.
 final class PeerProcess: Sendable {
-  // Unchecked: set up before the object is shared, and only read and signalled afterwards.
-  private nonisolated(unsafe) let process: Process
+  private let process: Process
   private let input: FileHandle
   private let output: FileHandle
 

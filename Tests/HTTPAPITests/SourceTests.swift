@@ -41,7 +41,7 @@ import Testing
           try handle.write(contentsOf: Data(lines.utf8))
           try handle.close()
         }
-        FileManager.default.createFile(atPath: file, contents: nil)
+        _ = FileManager.default.createFile(atPath: file, contents: nil)
         try write(0..<3)
         let yaml = """
           name: log
