@@ -48,6 +48,9 @@ package final class RiffleDatabase: Sendable {
   let desk: IngestDesk
   /// The sources that bring events in.
   let supervisor: SourceSupervisor
+  let states: StateKeeper
+  let moreMetrics = Mutex<[@Sendable (inout MetricsText) -> Void]>([])
+  private let chores = ChoreTimer()
   private let tableReader: TableReader
   private let dataQueries = QueryEngine(cacheBytes: 0)
 
@@ -62,6 +65,7 @@ package final class RiffleDatabase: Sendable {
     log = try LogStore(try DataDirectory.open(path))
     tableReader = TableReader(log)
     desk = IngestDesk(try log.entries(kind: IngestDesk.entryKind))
+    states = StateKeeper(log, logger: logger)
     trainer = TrainingQueue(log: log, threads: options.trainingThreads, logger: logger)
     let sink = LogSink()
     supervisor = SourceSupervisor(
@@ -78,8 +82,32 @@ package final class RiffleDatabase: Sendable {
       })
     log.onCommit { [weak self] batches, through in self?.observe(batches, through) }
     sink.attach(to: self)
+    addMetrics { [supervisor] text in text.add(sources: supervisor.all) }
     try restoreSources()
     try restoreEngines()
+    startChores()
+  }
+
+  /// Stores the engines' states now, so that a start folds only what comes later.
+  package func storeStates() async throws {
+    try await outsideThePool { [states, engines] in states.store(engines) }
+  }
+
+  /// What is done from time to time: old rows go, states are stored, erasures are finished.
+  private func startChores() {
+    let flag = ChoreFlag()
+    chores.start(everySeconds: 30) { [weak self] in
+      guard let self else { return }
+      states.storeIfDue(engines)
+      guard flag.begin() else { return }
+      Task { [weak self] in
+        await self?.finishErasures()
+        do { try await self?.applyRetention() } catch {
+          self?.logger.warning("Old rows could not go", metadata: ["error": "\(error)"])
+        }
+        flag.end()
+      }
+    }
   }
 
   package var path: String { log.directory.path }
@@ -90,7 +118,10 @@ package final class RiffleDatabase: Sendable {
   /// Stops training, finishes what is being written and gives up the directory.
   package func close() {
     supervisor.cancelAll()
+    chores.cancel()
     trainer.stop()
+    states.stop(engines)
+    desk.save(into: log)
     log.close()
   }
 
@@ -197,6 +228,7 @@ package final class RiffleDatabase: Sendable {
         .conflict, code: "engine_exists", "An engine `\(engine.name)` exists already.", at: "name",
         help: "Choose another name.")
     }
+    states.remove(engine.name)
     do {
       try await outsideThePool { [log] in try engine.replay(log) }
       try await log.setEntry(
@@ -220,6 +252,7 @@ package final class RiffleDatabase: Sendable {
       engines.served[name] = nil
       engines.following[name] = nil
     }
+    states.remove(name)
     try await log.removeEntry(kind: RegistryKind.engine, name: name)
     try await log.removeEntry(kind: RegistryKind.generation, name: name)
     for entry in try log.entries(kind: RegistryKind.partition)
@@ -366,7 +399,11 @@ package final class RiffleDatabase: Sendable {
     let configuration = try EngineConfiguration(parsing: record.source, origin: entry.name)
     let engine = try prepare(configuration, createdAt: record.createdAt)
     registered.withLock { $0.following[engine.name] = engine }
-    try engine.replay(log)
+    if try engine.resume(from: states, log) {
+      logger.debug("Took up a stored state", metadata: ["engine": "\(engine.name)"])
+    } else {
+      try engine.replay(log)
+    }
     registered.withLock { $0.served[engine.name] = engine }
     do {
       if try trainer.restore(engine) {
@@ -393,13 +430,45 @@ package final class RiffleDatabase: Sendable {
 
   /// Runs work that takes long or waits for the disk on a thread that is none of the shared pool's,
   /// so that queries go on.
-  private func outsideThePool(_ body: @escaping @Sendable () throws -> Void) async throws {
+  func outsideThePool<Answer: Sendable>(
+    _ body: @escaping @Sendable () throws -> Answer
+  ) async throws -> Answer {
     try await withCheckedThrowingContinuation { continuation in
       DispatchQueue.global().async {
         continuation.resume(with: Result { try body() })
       }
     }
   }
+}
+
+/// Calls a body from time to time, until it is cancelled.
+private final class ChoreTimer: Sendable {
+  // Unchecked: a dispatch source may be used from any thread, and this is never replaced.
+  private nonisolated(unsafe) let timer = DispatchSource.makeTimerSource(
+    queue: DispatchQueue(label: "riffle chores", qos: .utility))
+  private let isStarted = Atomic<Bool>(false)
+
+  func start(everySeconds seconds: Int, _ body: @escaping @Sendable () -> Void) {
+    timer.schedule(deadline: .now() + .seconds(5), repeating: .seconds(seconds))
+    timer.setEventHandler(handler: body)
+    isStarted.store(true, ordering: .releasing)
+    timer.resume()
+  }
+
+  func cancel() { timer.cancel() }
+
+  deinit {
+    timer.cancel()
+    // A source that was never resumed must be, before it goes.
+    if !isStarted.load(ordering: .acquiring) { timer.resume() }
+  }
+}
+
+/// Lets one round of chores run at a time.
+private final class ChoreFlag: Sendable {
+  private let isBusy = Atomic<Bool>(false)
+  func begin() -> Bool { !isBusy.exchange(true, ordering: .acquiringAndReleasing) }
+  func end() { isBusy.store(false, ordering: .releasing) }
 }
 
 /// The kinds of documents that the engine keeps in the registry.

@@ -65,7 +65,7 @@ extension API {
 
   /// The body as YAML or JSON.
   private func settings(_ request: APIRequest) async throws -> JSON {
-    let text = String(decoding: try await request.body(), as: UTF8.self)
+    let text = String(decoding: try await wholeBody(request), as: UTF8.self)
     return try JSON(settings: text, origin: "source.yaml")
   }
 
@@ -86,11 +86,10 @@ extension API {
     }
     var reply: APIReply
     do {
-      let body = try await request.body()
+      let body = try await wholeBody(request)
       try await database.trackingAPI.answer(
         SegmentEndpoint.Request(
           path: path, authorization: request.header("authorization"),
-          contentEncoding: request.header("content-encoding"),
           signature: request.header("x-signature"),
           wholeSignature: request.header("x-segment-signature"), body: body, receivedAt: .now()))
       reply = Self.json(["success": true])

@@ -168,7 +168,7 @@ extension LogStore {
     return (sql, arguments)
   }
 
-  private static func deadLetter(_ row: Row) throws -> StoredDeadLetter {
+  static func deadLetter(_ row: Row) throws -> StoredDeadLetter {
     StoredDeadLetter(
       id: row["id"],
       letter: DeadLetter(
