@@ -71,6 +71,10 @@ import Testing
         #expect(try ids(database) == (0..<9).map { "e\($0)" })
         let line = try await state(client, "log")["status_line"]?.string ?? ""
         #expect(line.hasPrefix("running: 4 rows"), "\(line)")
+        let metrics = String(decoding: try await client.send("GET", "/metrics").body, as: UTF8.self)
+        #expect(
+          metrics.contains(
+            "riffle_source_rows_total{source=\"log\",type=\"file\",table=\"events\"} 4\n"))
         #expect(try await client.send("DELETE", "/v2/tables/events", json: .null).status == 409)
         #expect(try await client.send("POST", "/v2/sources/lgo/pause", json: .null).status == 404)
         _ = try await client.expect("DELETE", "/v2/sources/log")
