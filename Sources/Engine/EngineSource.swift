@@ -47,8 +47,8 @@ struct EngineSource: QuerySource {
     func column(_ values: some Sequence<Int64>) -> Column {
       Column(
         type: .int64, dictionary: StringDictionary(),
-        present: ChunkedVector(repeatElement(1, count: state.itemCount)),
-        values: .int(ChunkedVector(values)))
+        present: ChunkedVector([UInt8](repeating: 1, count: state.itemCount)),
+        values: .int(ChunkedVector(Array(values))))
     }
     switch name {
     case "_derived_popular_rank": return popularity.column(in: state)

@@ -34,7 +34,7 @@ final class RankCache<Weight: Comparable & Sendable>: Sendable {
     for (rank, row) in entry.order.enumerated() { ranks[row.index] = Int64(rank + 1) }
     let column = Column(
       type: .int64, dictionary: StringDictionary(),
-      present: ChunkedVector(repeatElement(1, count: ranks.count)),
+      present: ChunkedVector([UInt8](repeating: 1, count: ranks.count)),
       values: .int(ChunkedVector(ranks)))
     self.entry.withLock { kept in
       if kept?.through == entry.through { kept?.ranks = column }

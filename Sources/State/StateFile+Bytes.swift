@@ -130,6 +130,15 @@ struct ByteReader {
     return text
   }
 
+  /// A count and so many texts.
+  mutating func texts() throws(StateFileFault) -> [String] {
+    let count = try count(elementBytes: 4)
+    var texts: [String] = []
+    texts.reserveCapacity(count)
+    for _ in 0..<count { texts.append(try text()) }
+    return texts
+  }
+
   mutating func array<Element: BitwiseCopyable>(_ count: Int) throws(StateFileFault) -> [Element] {
     let size = MemoryLayout<Element>.stride
     let slice = try bytes(try checked(count, elementBytes: size) * size)

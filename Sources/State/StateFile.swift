@@ -144,11 +144,8 @@ extension StateFold {
       throw StateFileFault("the tables or the engine have changed since")
     }
     let skipped: UInt64 = try reader.number()
-    var eventNames = StringDictionary()
-    for code in 0..<(try reader.count(elementBytes: 4)) {
-      guard eventNames.intern(try reader.text()) == Int32(code) else {
-        throw StateFileFault("an event's kind stands twice")
-      }
+    guard let eventNames = StringDictionary(distinct: try reader.texts()) else {
+      throw StateFileFault("an event's kind stands twice")
     }
     let catalog = try Self.catalog(&reader, mapping)
     let rows = catalog.rowCount
@@ -157,24 +154,27 @@ extension StateFold {
     let trends: [Double] = try reader.array(rows)
     let described: [Int64] = try reader.array(rows)
     var interactionCount = 0
-    var userNames = StringDictionary()
-    var users = ChunkedVector<UserState>()
-    for code in 0..<(try reader.count(elementBytes: 12)) {
-      guard userNames.intern(try reader.text()) == Int32(code) else {
-        throw StateFileFault("a user stands twice")
-      }
-      let user = try Self.user(&reader, rows: rows, kinds: eventNames.count)
-      interactionCount += user.history.count
-      users.append(user)
+    let userCount = try reader.count(elementBytes: 12)
+    var names: [String] = []
+    var users: [UserState] = []
+    names.reserveCapacity(userCount)
+    users.reserveCapacity(userCount)
+    for _ in 0..<userCount {
+      names.append(try reader.text())
+      users.append(try Self.user(&reader, rows: rows, kinds: eventNames.count))
+      interactionCount += users[users.count - 1].history.count
     }
     try reader.expectEnd()
+    guard let userNames = StringDictionary(distinct: names) else {
+      throw StateFileFault("a user stands twice")
+    }
     restore(
       StateSnapshot(
         mapping, through: LogPosition(Int64(through)), catalog: catalog,
         listed: Bitmap(words: words, count: rows), counts: ChunkedVector(counts),
         trends: ChunkedVector(trends),
         interactionCount: interactionCount, skippedRowCount: Int(skipped), userNames: userNames,
-        users: users, eventNames: eventNames),
+        users: ChunkedVector(users), eventNames: eventNames),
       describedBy: described)
   }
 
@@ -220,11 +220,8 @@ extension StateFold {
         throw StateFileFault("a column of the catalog has another type")
       }
       let present: [UInt8] = try reader.array(rows)
-      var dictionary = StringDictionary()
-      for code in 0..<(try reader.count(elementBytes: 4)) {
-        guard dictionary.intern(try reader.text()) == Int32(code) else {
-          throw StateFileFault("a text of the catalog stands twice")
-        }
+      guard let dictionary = StringDictionary(distinct: try reader.texts()) else {
+        throw StateFileFault("a text of the catalog stands twice")
       }
       let codes = 0..<Int32(max(1, dictionary.count))
       let values: Column.Values

@@ -13,7 +13,7 @@ import Testing
         #expect(problem?["status"] == 404 && problem?["title"] == "Not Found")
         let reply = try await client.send("PUT", "/v2/tables")
         #expect(reply.status == 405)
-        #expect(reply.headers["allow"] == "GET, POST")
+        #expect(reply.headers["allow"] == "GET, POST, PATCH")
       }
     }
   }
