@@ -39,11 +39,17 @@ let nioHTTP = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let arguments = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 
 let package = Package(
   name: "riffle",
   platforms: [.macOS(.v15)],
   products: [.executable(name: "riffle", targets: ["riffle"])],
+  traits: [
+    .trait(
+      name: "Kafka",
+      description: "Reads from Kafka through librdkafka, which must be installed with its headers.")
+  ],
   dependencies: [
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
@@ -51,12 +57,21 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
   ],
   targets: [
     module("Domain"),
     module("Columns", ["Domain"]),
     module("Storage", ["Domain", "Columns", grdb]),
     module("Ingest", ["CZlib", "Domain", "Storage"]),
+    module("Gzip", ["Domain", "CZlib"]),
+    module("Connectors", ["Domain", "Gzip", "Ingest", crypto]),
+    .systemLibrary(
+      name: "CRDKafka", pkgConfig: "rdkafka",
+      providers: [.apt(["librdkafka-dev"]), .brew(["librdkafka"])]),
+    module(
+      "KafkaConnector",
+      ["Domain", "Connectors", .target(name: "CRDKafka", condition: .when(traits: ["Kafka"]))]),
     module("State", ["Domain", "Columns"]),
     .systemLibrary(
       name: "CZlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
@@ -73,7 +88,8 @@ let package = Package(
     module(
       "Engine",
       [
-        "Domain", "Columns", "Storage", "Ingest", "State", "Kernels", "Neural", "Models",
+        "Domain", "Columns", "Storage", "Ingest", "Connectors", "State", "Kernels", "Neural",
+        "Models",
         "VectorIndex", "Evaluation",
         "Training", "QueryLanguage", "QueryEngine", yams, logging,
       ]),
@@ -81,13 +97,14 @@ let package = Package(
     module(
       "HTTPAPI",
       [
-        "Domain", "Engine", "Ingest", "State", "Storage", hummingbird, hummingbirdCore, nio,
-        nioHTTP, logging,
+        "Domain", "Engine", "Ingest", "State", "Storage", "Connectors", hummingbird,
+        hummingbirdCore, nio, nioHTTP, logging,
       ]),
     .executableTarget(
       name: "riffle",
       dependencies: [
-        "HTTPAPI", "Engine", "Evaluation", "Models", "Training", "Worlds", arguments, logging,
+        "HTTPAPI", "Engine", "Evaluation", "Models", "Training", "Worlds", "Connectors",
+        .target(name: "KafkaConnector", condition: .when(traits: ["Kafka"])), arguments, logging,
       ],
       swiftSettings: settings),
     .executableTarget(
@@ -106,6 +123,14 @@ let package = Package(
     tests("Columns"),
     tests("Storage", [grdb], resources: [.copy("Fixtures")]),
     tests("Ingest", [grdb]),
+    tests("Gzip"),
+    tests("Connectors", ["Gzip"]),
+    tests(
+      "KafkaConnector",
+      [
+        "Connectors", "Domain", "Engine", "HTTPAPI", logging,
+        .target(name: "CRDKafka", condition: .when(traits: ["Kafka"])),
+      ]),
     tests("State", ["Storage", grdb]),
     tests("Kernels"),
     tests("Neural"),

@@ -13,7 +13,7 @@ linux() {
   local wanted=() missing=() package
   # GRDB uses the system's SQLite.
   [ -e /usr/include/sqlite3.h ] || wanted+=(libsqlite3-dev)
-  # gzip bodies are unpacked by the system's zlib.
+  # gzip bodies and files are unpacked by the system's zlib.
   [ -e /usr/include/zlib.h ] || wanted+=(zlib1g-dev)
   # What the Swift compiler and its linker call.
   command -v gcc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1 || wanted+=(build-essential)
@@ -32,7 +32,7 @@ linux() {
 }
 
 macos() {
-  # The SDK of Xcode's command line tools holds SQLite; nothing else is needed.
+  # The SDK of Xcode's command line tools holds SQLite and zlib; nothing else is needed.
   if ! xcode-select -p >/dev/null 2>&1; then
     if command -v brew >/dev/null 2>&1; then
       say "installing sqlite"

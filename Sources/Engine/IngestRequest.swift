@@ -20,6 +20,8 @@ package struct IngestRequest: Sendable {
   /// How far the source has been read once these records are stored; see
   /// `RiffleDatabase.position(ofSource:)`. nil where the source keeps no position.
   package var position: JSON?
+  /// The name under which the position is kept, for a source that has several; the source's where nil.
+  package var positionName: String?
   /// The client's name for this request: its repetition changes nothing.
   package var key: String?
   /// A digest of the request, kept with the key.

@@ -105,7 +105,7 @@ extension RiffleDatabase {
     tell(alerts)
     batch.settledDeadLetters = request.settledDeadLetters
     batch.position = request.position.map {
-      SourcePosition(source: request.source, position: $0)
+      SourcePosition(source: request.positionName ?? request.source, position: $0)
     }
     batch.byteCount = request.byteCount
     if let key = request.key {

@@ -1,3 +1,4 @@
+package import Connectors
 import Dispatch
 package import Domain
 import Ingest
@@ -25,6 +26,8 @@ package final class RiffleDatabase: Sendable {
     package var trainingThreads: Int?
     /// Whether engines that have no model yet are trained. A command that only looks does not.
     package var trains = true
+    /// Makes the readers of sources that live in targets of their own, such as Kafka's.
+    package var readerFactories: [SourceKind: ReaderFactory] = [:]
     package init() {}
   }
 
@@ -43,6 +46,8 @@ package final class RiffleDatabase: Sendable {
   private let registered = Mutex(Engines())
   let trainer: TrainingQueue
   let desk: IngestDesk
+  /// The sources that bring events in.
+  let supervisor: SourceSupervisor
   let states: StateKeeper
   let moreMetrics = Mutex<[@Sendable (inout MetricsText) -> Void]>([])
   private let chores = ChoreTimer()
@@ -64,7 +69,23 @@ package final class RiffleDatabase: Sendable {
     states = StateKeeper(log, logger: logger)
     placements = PlacementLog(log, logger: logger)
     trainer = TrainingQueue(log: log, threads: options.trainingThreads, logger: logger)
+    let sink = LogSink()
+    supervisor = SourceSupervisor(
+      sink: sink, clock: SourceClock(now: { .now() }), factories: options.readerFactories,
+      columns: { [log] table in log.table(table)?.schema.columns.map(\.name) ?? [] },
+      onChange: { source, status in
+        logger.log(
+          level: status.state == .backingOff ? .warning : .info,
+          "A source is \(status.state.rawValue)",
+          metadata: [
+            "source": "\(source.name)",
+            "error": "\(status.state == .backingOff ? status.lastError?.message ?? "" : "")",
+          ])
+      })
     log.onCommit { [weak self] batches, through in self?.observe(batches, through) }
+    sink.attach(to: self)
+    addMetrics { [supervisor] text in text.add(sources: supervisor.all) }
+    try restoreSources()
     try restoreEngines()
     startChores()
   }
@@ -98,6 +119,7 @@ package final class RiffleDatabase: Sendable {
 
   /// Stops training, finishes what is being written and gives up the directory.
   package func close() {
+    supervisor.cancelAll()
     chores.cancel()
     trainer.stop()
     states.stop(engines)
@@ -128,7 +150,14 @@ package final class RiffleDatabase: Sendable {
   }
 
   /// Makes a table from its definition, the body of `POST /v2/tables`.
+  ///
+  /// A definition of a connector's schema type (`KAFKA`, `SEGMENT`, ...) makes the table and a source of
+  /// the same name that fills it.
   package func createTable(_ definition: JSON) async throws -> TableSchema {
+    if let type = definition["schema_type"]?.string, SourceKind(anyCase: type) != nil {
+      let source = try await createSource(definition)
+      return try log.schema(of: source.table)
+    }
     let schema = try TableDefinition(definition).schema
     try await log.createTable(schema, at: .now())
     logger.info("Made a table", metadata: ["table": "\(schema.name)"])
@@ -250,6 +279,11 @@ package final class RiffleDatabase: Sendable {
         .conflict, code: "table_in_use",
         "The table `\(name)` is read by \(users.map { "`\($0.name)`" }.joined(separator: ", ")).",
         help: "Delete the engine first: DELETE /v2/engines/\(users[0].name).")
+    }
+    if let source = sourceNames(deliveringTo: name).first {
+      throw Diagnostic(
+        .conflict, code: "table_in_use", "The source `\(source)` delivers to the table `\(name)`.",
+        help: "Delete the source first: DELETE /v2/sources/\(source).")
     }
     try await log.dropTable(name)
     for entry in desk.forget(table: name) {
@@ -463,6 +497,7 @@ private final class ChoreFlag: Sendable {
 enum RegistryKind {
   static let engine = "engine"
   static let generation = "generation"
+  static let source = "source"
   /// The state of a training that has not ended, by `engine/model`.
   static let checkpoint = "checkpoint"
   /// The partition of a model's vectors, by `engine/model`.

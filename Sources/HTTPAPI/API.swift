@@ -1,3 +1,4 @@
+import Connectors
 import Domain
 package import Engine
 import Foundation
@@ -15,6 +16,8 @@ package struct APIRequest: Sendable {
   package var parameters: [String: String] = [:]
   package var idempotencyKey: String?
   package var contentEncoding: String?
+  /// Another header by its lower-case name.
+  package var header: @Sendable (String) -> String? = { _ in nil }
   /// The length that the sender announced; 0 where none.
   package var announcedBytes = 0
   /// Gives the body piece by piece, as it was sent. It is called at most once, and only where the
@@ -106,7 +109,7 @@ package struct API: Sendable {
     do {
       return try await route(request)
     } catch {
-      return reply(to: error, request)
+      return failure(error, path: request.path)
     }
   }
 
@@ -122,14 +125,17 @@ package struct API: Sendable {
       try authorize(request)
       return try query(route, body, onlyAtOnce: true)
     } catch {
-      return reply(to: error, request)
+      return failure(error, path: request.path)
     }
   }
 
-  private func reply(to error: any Error, _ request: APIRequest) -> APIReply {
+  /// The reply to a request that failed.
+  func failure(_ error: any Error, invalidStatus: Int = 422, path: String) -> APIReply {
     switch error {
-    case let problems as Diagnostics: return Self.failure(problems)
-    case let problem as Diagnostic: return Self.failure(Diagnostics(problem))
+    case let problems as Diagnostics:
+      return Self.failure(problems, invalidStatus: invalidStatus)
+    case let problem as Diagnostic:
+      return Self.failure(Diagnostics(problem), invalidStatus: invalidStatus)
     case let problem as RouteProblem:
       return Self.failure(
         Diagnostics(problem.diagnostic), status: problem.status, headers: problem.headers)
@@ -142,7 +148,7 @@ package struct API: Sendable {
               + "--max-body-megabytes.")), status: 413)
     default:
       // The words of an unknown error may hold paths or data: they go to the log, not to the caller.
-      logger.error("A request failed", metadata: ["error": "\(error)", "path": "\(request.path)"])
+      logger.error("A request failed", metadata: ["error": "\(error)", "path": "\(path)"])
       return Self.failure(
         Diagnostics(
           Diagnostic(
@@ -163,6 +169,10 @@ package struct API: Sendable {
     case "readyz" where segments.count == 1:
       try allow(["GET"], request)
       return ready()
+    case "v1" where SegmentEndpoint.takes(Array(segments.dropFirst())):
+      // The tracking API has keys of its own.
+      try allow(["POST", "OPTIONS"], request)
+      return await track(request, Array(segments.dropFirst()))
     case "metrics" where segments.count == 1:
       try allow(["GET"], request)
       try authorize(request)
@@ -185,6 +195,20 @@ package struct API: Sendable {
     case (4, "tables") where segments[3] == "insert":
       try allow(["POST"], request)
       return try await insert(request, into: segments[2])
+    case (2, "sources"):
+      try allow(["GET", "POST", "PATCH"], request)
+      switch request.method {
+      case "GET": return listSources()
+      case "POST": return try await createSource(request)
+      default: return try await updateSource(request)
+      }
+    case (3, "sources"):
+      try allow(["GET", "DELETE"], request)
+      if request.method == "GET" { return try viewSource(segments[2]) }
+      return try await deleteSource(segments[2])
+    case (4, "sources") where segments[3] == "pause" || segments[3] == "resume":
+      try allow(["POST"], request)
+      return try await pauseSource(segments[2], segments[3] == "pause")
     case (4, "tables") where segments[3] == "alerts":
       try allow(["GET", "DELETE"], request)
       if request.method == "GET" { return try alerts(segments[2]) }
@@ -276,6 +300,8 @@ package struct API: Sendable {
       help: "Routes: /livez, /readyz, /v2/tables, /v2/tables/{table}, /v2/tables/{table}/insert, "
         + "/v2/engines, /v2/engines/{engine}, /v2/engines/{engine}/query, "
         + "/v2/engines/{engine}/queries, /v2/engines/{engine}/queries/{query}, /v2/query, "
+        + "/v2/sources, /v2/sources/{source}, /v2/sources/{source}/pause, "
+        + "/v2/sources/{source}/resume, /v1/batch and the tracking API's other paths, "
         + "/v2/dead-letters, /v2/alerts, /v2/users/{user}, /metrics.")
   }
 

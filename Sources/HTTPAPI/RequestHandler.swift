@@ -112,6 +112,7 @@ final class RequestHandler: ChannelInboundHandler {
     var request = APIRequest(
       head.method.rawValue, path(of: head.uri), contentType: headers.first(name: "content-type"),
       apiKey: key, eachChunk: eachChunk)
+    request.header = { headers.first(name: $0) }
     request.idempotencyKey = headers.first(name: "idempotency-key")
     request.contentEncoding = headers.first(name: "content-encoding")
     if let mark = head.uri.firstIndex(of: "?") {

@@ -1,15 +1,15 @@
-import Domain
+package import Domain
 
 /// Reads records of separated values (RFC 4180): fields in double quotes may hold the separator,
 /// line breaks, and quotes written twice.
-struct SeparatedValues: Sendable {
+package struct SeparatedValues: Sendable {
   let delimiter: UInt8
   private var at: Int
   /// The number of the line that comes next, from 1.
   private(set) var line = 1
   private let origin: String
 
-  init(delimiter: UInt8, at start: Int, origin: String) {
+  package init(delimiter: UInt8, at start: Int, origin: String) {
     self.delimiter = delimiter
     at = start
     self.origin = origin
@@ -17,7 +17,7 @@ struct SeparatedValues: Sendable {
 
   /// The fields of the next record that is not an empty line; nil at the end. An empty field
   /// without quotes is nil.
-  mutating func next(_ bytes: [UInt8]) throws(Diagnostic) -> [String?]? {
+  package mutating func next(_ bytes: [UInt8]) throws(Diagnostic) -> [String?]? {
     while at < bytes.count {
       let start = at
       let fields = try record(bytes)

@@ -32,6 +32,7 @@ struct ConnectionOptions: ParsableArguments {
     }
     var options = RiffleDatabase.Options()
     options.trains = trains
+    options.readerFactories = ReaderFactories.all
     let logger = Log.quiet
     return .directory(
       API(

@@ -49,6 +49,7 @@ struct ServerArguments: ParsableArguments {
   func openDatabase(default path: String, logger: Logger) throws -> RiffleDatabase {
     var options = RiffleDatabase.Options()
     options.trainingThreads = trainingThreads
+    options.readerFactories = ReaderFactories.all
     let path = dataDir ?? path
     if path.contains("/") {
       // The directory itself is made by the database; its parents are made here.
@@ -82,11 +83,13 @@ struct Serve: AsyncParsableCommand {
     let database = try server.openDatabase(default: "riffle-data", logger: logger)
     defer { database.close() }
     let host = server.host
+    await database.startSources()
     try await RiffleServer(database: database, options: server.options, logger: logger) { port in
       logger.info(
         "Listening",
         metadata: ["address": "http://\(host):\(port)", "directory": "\(database.path)"])
     }.runUntilSignalled()
+    await database.stopSources()
     logger.info("Stopped")
   }
 }
