@@ -57,6 +57,46 @@ extension Timestamp {
     self.init(microsecondsSinceEpoch: Int64(days) * 86_400_000_000 + microseconds)
   }
 
+  /// Reads the form that programs write, `2026-01-05T10:00:00Z` with or without a fraction, without
+  /// allocating; nil for any other form, which `init(iso8601:)` may still know.
+  package init?(fixedForm bytes: UnsafeBufferPointer<UInt8>) {
+    guard bytes.count >= 20, bytes.count <= 30, bytes[bytes.count - 1] == UInt8(ascii: "Z"),
+      bytes[4] == UInt8(ascii: "-"), bytes[7] == UInt8(ascii: "-"),
+      bytes[10] == UInt8(ascii: "T"), bytes[13] == UInt8(ascii: ":"),
+      bytes[16] == UInt8(ascii: ":")
+    else { return nil }
+    var isNumber = true
+    func number(_ start: Int, _ count: Int) -> Int {
+      var value = 0
+      for place in start..<(start + count) {
+        let digit = Int(bytes[place]) - 48
+        if digit < 0 || digit > 9 { isNumber = false }
+        value = value * 10 + digit
+      }
+      return value
+    }
+    let (year, month, day) = (number(0, 4), number(5, 2), number(8, 2))
+    let (hour, minute, second) = (number(11, 2), number(14, 2), number(17, 2))
+    guard isNumber, (1...12).contains(month), day >= 1,
+      day <= Timestamp.days(inMonth: month, year: year), hour < 24, minute < 60, second <= 60
+    else { return nil }
+    var fraction: Int64 = 0
+    if bytes.count > 20 {
+      guard bytes[19] == UInt8(ascii: "."), bytes.count > 21 else { return nil }
+      var scale: Int64 = 100_000
+      for place in 20..<(bytes.count - 1) {
+        let digit = Int64(bytes[place]) - 48
+        guard digit >= 0, digit <= 9 else { return nil }
+        fraction += digit * scale
+        scale /= 10
+      }
+    }
+    let days = Timestamp.daysSinceEpoch(year: year, month: month, day: day)
+    let seconds = Int64((hour * 60 + minute) * 60 + second)
+    self.init(
+      microsecondsSinceEpoch: Int64(days) * 86_400_000_000 + seconds * 1_000_000 + fraction)
+  }
+
   /// The time in RFC 3339 with a `Z`, with as many fraction digits as it needs (0, 3 or 6).
   package var iso8601: String {
     let days = microsecondsSinceEpoch.flooredDivision(by: 86_400_000_000)
@@ -80,8 +120,11 @@ extension Timestamp {
   }
 
   private static func days(inMonth month: Int, year: Int) -> Int {
-    let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0
-    return [31, leap ? 29 : 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31][month - 1]
+    switch month {
+    case 2: (year % 4 == 0 && year % 100 != 0) || year % 400 == 0 ? 29 : 28
+    case 4, 6, 9, 11: 30
+    default: 31
+    }
   }
 
   /// Days from 1970-01-01 in the proleptic Gregorian calendar (Howard Hinnant, *chrono-Compatible

@@ -9,7 +9,7 @@ package enum Value: Hashable, Sendable {
   case bytes([UInt8])
   case array([Value])
 
-  package var isNull: Bool { self == .null }
+  package var isNull: Bool { if case .null = self { true } else { false } }
 }
 
 /// The type of a column, by the names that table definitions use.

@@ -225,6 +225,7 @@ extension EngineConfiguration {
       }
       // `ServingSettings` reads it.
       _ = map.take("lexical_search")
+      _ = map.take("vector_search")
       for key in ["item_column_indices", "user_column_indices"] {
         if let node = map.take(key) {
           reader.warn(

@@ -49,9 +49,9 @@ extension EngineSource {
   }
 
   func nearest(
-    embedding: String, toVector vector: [Float], count: Int, among: Bitmap
+    embedding: String, toVector vector: [Float], count: Int, among: Bitmap, exactly: Bool
   ) throws -> Nearest {
-    nearest(to: vector, try model(of: embedding), count, among)
+    nearest(to: vector, try model(of: embedding), count, among, exactly)
   }
 
   /// The newest items of a session that the model knows, oldest first.

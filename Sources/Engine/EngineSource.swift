@@ -67,7 +67,7 @@ struct EngineSource: QuerySource {
   // MARK: retrieval and scores
 
   func nearest(
-    embedding name: String, to encoder: Encoder, count: Int, among: Bitmap
+    embedding name: String, to encoder: Encoder, count: Int, among: Bitmap, exactly: Bool
   ) throws -> Nearest {
     guard let embedding = embeddings.first(where: { $0.name == name }) else {
       throw Diagnostic(
@@ -77,7 +77,7 @@ struct EngineSource: QuerySource {
     guard let vector = try vector(of: encoder, model) else {
       return popular(count, among, note: Self.popularNote(encoder))
     }
-    return nearest(to: vector, model, count, among)
+    return nearest(to: vector, model, count, among, exactly)
   }
 
   private static func popularNote(_ encoder: Encoder) -> String {
@@ -93,12 +93,15 @@ struct EngineSource: QuerySource {
   /// Items that the model knows by their score, then the others, newest first: an item without a
   /// vector is never lost, and never in front of one that is known to fit.
   func nearest(
-    to vector: [Float], _ model: ServedModel, _ count: Int, _ among: Bitmap
+    to vector: [Float], _ model: ServedModel, _ count: Int, _ among: Bitmap, _ exactly: Bool
   ) -> Nearest {
     var allowed = model.known
     allowed.formIntersection(among.prefix(allowed.count))
     var found = Nearest(rows: [], scores: [])
-    for hit in model.index.nearest(to: vector, count: count, among: allowed.words) {
+    let answer = model.nearest(to: vector, count: count, among: allowed, exactly: exactly)
+    found.search = SearchAccount(
+      method: answer.method.description, recall: answer.recall, scannedRows: answer.scannedRows)
+    for hit in answer.hits {
       found.rows.append(CatalogRow(hit.row))
       found.scores.append(hit.score)
     }
@@ -198,18 +201,7 @@ struct EngineSource: QuerySource {
 
   /// The newest positive items that the model knows, oldest first.
   func recentRows(of user: UserID, _ model: ServedModel, limit: Int) -> [CatalogRow] {
-    let history = events(of: user)
-    let kinds = model.policy.eventValues.map { names in names.compactMap { state.eventCode($0) } }
-    var rows: [CatalogRow] = []
-    rows.reserveCapacity(min(limit, history.count))
-    for interaction in history.reversed() where interaction.isPositive {
-      if let kinds, !kinds.contains(interaction.event) { continue }
-      if model.token(of: interaction.row) == nil { continue }
-      rows.append(interaction.row)
-      if rows.count == limit { break }
-    }
-    rows.reverse()
-    return rows
+    model.recentRows(of: events(of: user), in: state, limit: limit)
   }
 }
 

@@ -32,6 +32,8 @@ package final class ServedModel: Sendable {
   /// The token of each catalog row, or -1.
   private let tokens: [Int32]
   private let vectors = UserVectorCache()
+  /// The same rows with the quickest search that there is by now.
+  let searcher: Published<VectorSearcher>
 
   package init(
     name: String, policy: SASRecPolicy, model: SASRec, vocabulary: [ItemID], evaluation: JSON,
@@ -57,6 +59,7 @@ package final class ServedModel: Sendable {
     self.tokens = tokens
     self.known = known
     index = ExactIndex(vectors: rows, width: width, kernels: kernels)
+    searcher = Published(VectorSearcher(index))
   }
 
   /// What is needed of a catalog to lay a model over it.

@@ -43,7 +43,7 @@ struct GlobalSource: QuerySource {
   var modelNames: [String] { [] }
   var filterNames: [String] { [] }
   func nearest(
-    embedding: String, to encoder: Encoder, count: Int, among: Bitmap
+    embedding: String, to encoder: Encoder, count: Int, among: Bitmap, exactly: Bool
   ) -> Nearest { Nearest(rows: [], scores: []) }
   func scores(model: String, for user: UserInput, rows: [CatalogRow]) -> [Float?] {
     rows.map { _ in nil }

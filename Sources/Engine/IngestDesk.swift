@@ -13,6 +13,8 @@ final class IngestDesk: Sendable {
     var replaced = 0
     var refusedRequests = 0
     var repeatedRequests = 0
+    /// Requests refused because too much waited for the disk.
+    var overloads = 0
   }
 
   fileprivate struct Stream: Hashable {

@@ -18,7 +18,9 @@ extension RiffleDatabase {
   package func ingest(_ request: IngestRequest) async throws -> IngestReceipt {
     do {
       return try await store(request)
-    } catch let problem as Diagnostic where problem.code == "table_changed" {
+    } catch let problem as Diagnostic
+      where problem.code == "table_changed" || problem.code == "wrong_row_width"
+    {
       // The table was altered between the decoding and the commit: its new form says what fits.
       return try await store(request)
     }
@@ -29,6 +31,26 @@ extension RiffleDatabase {
   package func insert(_ body: JSON, into table: String) async throws -> IngestReceipt {
     try await ingest(
       IngestRequest(source: "http", table: table, records: try InsertBody.records(body)))
+  }
+
+  /// Ingests the bytes of such a body, without a tree of JSON values between: the way of bulk
+  /// inserts. The request's parts are not looked at.
+  ///
+  /// - Returns: the receipt, the body's members beside `data`, and the last row that went in.
+  package func insert(
+    bytes: [UInt8], into table: String, _ request: IngestRequest
+  ) async throws -> (receipt: IngestReceipt, others: [JSON.Member], lastRow: [Value]?) {
+    func attempt() async throws -> (IngestReceipt, [JSON.Member], [Value]?) {
+      let schema = try log.schema(of: table)
+      var scanner = RowScanner(desk.decoder(schema))
+      let (records, others) = try bytes.withUnsafeBufferPointer { buffer throws(Diagnostics) in
+        try scanner.insertBody(buffer)
+      }
+      return (try await store([(schema, records)], request), others, records.rows.last)
+    }
+    do { return try await attempt() } catch let problem as Diagnostic
+      where problem.code == "table_changed" || problem.code == "wrong_row_width"
+    { return try await attempt() }
   }
 
   /// How far a source has been read, by what is stored; nil where nothing of it is.
@@ -54,11 +76,20 @@ extension RiffleDatabase {
   func store(
     _ decoded: [(table: TableSchema, records: DecodedRecords)], _ request: IngestRequest
   ) async throws -> IngestReceipt {
+    try await submit(decoded, request).receipt()
+  }
+
+  /// Puts decoded records in their place in the queue and does not wait for their commit.
+  func submit(
+    _ decoded: [(table: TableSchema, records: DecodedRecords)], _ request: IngestRequest
+  ) throws -> IngestTicket {
     let now = Timestamp.now()
     try refuseMisfits(of: decoded, request)
     var batch = LogBatch()
+    batch.isChecked = true
     var problems: [Diagnostic] = []
     var alerts: [SchemaAlert] = []
+    var counts: [IngestTicket.TableCount] = []
     for (schema, records) in decoded {
       batch.rows.append(LogBatch.Rows(table: schema.name, rows: records.rows))
       for misfit in records.misfits {
@@ -69,6 +100,7 @@ extension RiffleDatabase {
       let (new, entry) = desk.observe(records, of: schema, source: request.source, at: now)
       alerts += new
       if let entry { batch.entries.append(entry) }
+      counts.append((schema.name, records.rows.count, records.misfits.count))
     }
     tell(alerts)
     batch.settledDeadLetters = request.settledDeadLetters
@@ -81,27 +113,16 @@ extension RiffleDatabase {
         key: key, fingerprint: request.fingerprint, at: now,
         note: .array(problems.map(\.stored)))
     }
-    let receipt = try await log.commit(batch)
-    if receipt.isRepetition {
-      problems = (receipt.note.array ?? []).compactMap { Diagnostic(stored: $0) }
-    }
-    for (schema, records) in decoded {
-      desk.count(table: schema.name) { totals in
-        if receipt.isRepetition {
-          totals.repeatedRequests += 1
-        } else {
-          totals.accepted += records.rows.count
-          totals.dead += records.misfits.count
-        }
+    do throws(Diagnostic) {
+      return IngestTicket(
+        commit: try log.submit(batch), desk: desk, counts: counts, problems: problems,
+        alerts: alerts)
+    } catch {
+      if error.kind == .overloaded {
+        for count in counts { desk.count(table: count.table) { $0.overloads += 1 } }
       }
+      throw error
     }
-    if let first = decoded.first?.table.name, !receipt.isRepetition {
-      desk.count(table: first) { $0.replaced += receipt.replacedCount }
-    }
-    return IngestReceipt(
-      accepted: receipt.insertedCount, dead: receipt.deadLetterCount,
-      replaced: receipt.replacedCount, through: receipt.through, problems: problems,
-      alerts: alerts, isRepetition: receipt.isRepetition)
   }
 
   /// Refuses a request as a whole where a strict table is given a record that does not fit.
@@ -192,5 +213,41 @@ extension Diagnostic {
       return nil
     }
     self.init(code: code, message, at: stored["place"]?.string, help: stored["help"]?.string)
+  }
+}
+
+/// An ingest that waits for its commit.
+struct IngestTicket: Sendable {
+  typealias TableCount = (table: String, rows: Int, misfits: Int)
+
+  let commit: CommitTicket
+  let desk: IngestDesk
+  let counts: [TableCount]
+  var problems: [Diagnostic]
+  let alerts: [SchemaAlert]
+
+  /// Waits until everything is on the disk and every engine has seen it.
+  func receipt() async throws -> IngestReceipt {
+    let receipt = try await commit.receipt()
+    for count in counts {
+      desk.count(table: count.table) { totals in
+        if receipt.isRepetition {
+          totals.repeatedRequests += 1
+        } else {
+          totals.accepted += count.rows
+          totals.dead += count.misfits
+        }
+      }
+    }
+    if let first = counts.first, receipt.replacedCount > 0, !receipt.isRepetition {
+      desk.count(table: first.table) { $0.replaced += receipt.replacedCount }
+    }
+    let told =
+      receipt.isRepetition
+      ? (receipt.note.array ?? []).compactMap { Diagnostic(stored: $0) } : problems
+    return IngestReceipt(
+      accepted: receipt.insertedCount, dead: receipt.deadLetterCount,
+      replaced: receipt.replacedCount, through: receipt.through, problems: told,
+      alerts: alerts, isRepetition: receipt.isRepetition)
   }
 }

@@ -194,6 +194,10 @@ package final class RiffleDatabase: Sendable {
     }
     try await log.removeEntry(kind: RegistryKind.engine, name: name)
     try await log.removeEntry(kind: RegistryKind.generation, name: name)
+    for entry in try log.entries(kind: RegistryKind.partition)
+    where entry.name.hasPrefix("\(name)/") {
+      try await log.removeEntry(kind: RegistryKind.partition, name: entry.name)
+    }
     // Waits for a training that stores its model, whose own steps need the shared pool.
     try await outsideThePool { [trainer] in try trainer.removeUnusedArtifacts() }
     logger.info("Deleted an engine", metadata: ["engine": "\(name)"])
@@ -333,6 +337,7 @@ package final class RiffleDatabase: Sendable {
     registered.withLock { $0.served[engine.name] = engine }
     do {
       if try trainer.restore(engine) {
+        if options.trains { trainer.scheduleIndexes(of: engine) }
         logger.info("Restored an engine", metadata: ["engine": "\(engine.name)"])
         return
       }
@@ -370,6 +375,8 @@ enum RegistryKind {
   static let generation = "generation"
   /// The state of a training that has not ended, by `engine/model`.
   static let checkpoint = "checkpoint"
+  /// The partition of a model's vectors, by `engine/model`.
+  static let partition = "partition"
 }
 
 /// How an engine stands in the registry.

@@ -20,7 +20,7 @@ package final class ServedEngine: Sendable {
   private let popularity = PopularityCache()
   private let trends = TrendCache()
   private let tables: TableReader
-  private let serving: ServingSettings
+  let serving: ServingSettings
   private let pages: PageStore
   private let queries = QueryEngine()
   private let preparedQueries = Mutex<[String: PreparedQuery]>([:])

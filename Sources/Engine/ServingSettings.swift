@@ -6,6 +6,8 @@ package struct ServingSettings: Sendable {
   package var lexical: LexicalSettings?
   /// `deployment.pagination.page_expiration_in_seconds`. Default half an hour.
   package var pageSeconds = 1800.0
+  /// `index.vector_search`
+  package var vectorSearch = VectorSearchSettings()
 
   /// Reads the settings from the whole configuration as a document.
   ///
@@ -26,6 +28,9 @@ package struct ServingSettings: Sendable {
     }
     if let given = configuration["index"]?["lexical_search"], given != .null {
       lexical = Self.lexical(given, &problems)
+    }
+    if let given = configuration["index"]?["vector_search"], given != .null {
+      vectorSearch = VectorSearchSettings(given, &problems)
     }
     if !problems.isEmpty { throw Diagnostics(problems) }
   }

@@ -12,8 +12,14 @@ import Training
 /// Trains engines one after another on a thread of its own, below the priority of serving, and
 /// publishes what comes out.
 final class TrainingQueue: Sendable {
+  private enum Job {
+    case training(ServedEngine)
+    /// Indexes of a published generation that are not there yet.
+    case indexes(ServedEngine)
+  }
+
   private struct Queue {
-    var waiting: [ServedEngine] = []
+    var waiting: [Job] = []
     var isRunning = false
     var isStopped = false
   }
@@ -44,9 +50,20 @@ final class TrainingQueue: Sendable {
       status.error = nil
       status.note("Training waits for its turn.", component: "trainer", at: .now())
     }
+    enqueue(.training(engine))
+  }
+
+  /// Makes the indexes that a published generation lacks, in the background.
+  func scheduleIndexes(of engine: ServedEngine) {
+    let models = engine.generation?.models ?? []
+    guard models.contains(where: { keeper($0, of: engine).isNeeded }) else { return }
+    enqueue(.indexes(engine))
+  }
+
+  private func enqueue(_ job: Job) {
     let mustStart = queue.withLock { queue in
       if queue.isStopped { return false }
-      queue.waiting.append(engine)
+      queue.waiting.append(job)
       defer { queue.isRunning = true }
       return !queue.isRunning
     }
@@ -54,7 +71,12 @@ final class TrainingQueue: Sendable {
     idle.enter()
     let thread = Thread { [self] in
       lowerPriority(by: Self.niceness)
-      while let engine = next() { run(engine) }
+      while let job = next() {
+        switch job {
+        case .training(let engine): run(engine)
+        case .indexes(let engine): makeIndexes(of: engine)
+        }
+      }
       idle.leave()
     }
     thread.name = "riffle training"
@@ -62,7 +84,7 @@ final class TrainingQueue: Sendable {
     thread.start()
   }
 
-  private func next() -> ServedEngine? {
+  private func next() -> Job? {
     queue.withLock { queue in
       if queue.isStopped || queue.waiting.isEmpty {
         queue.isRunning = false
@@ -129,6 +151,27 @@ final class TrainingQueue: Sendable {
     logger.info(
       "Published a generation",
       metadata: ["engine": "\(engine.name)", "generation": "\(stored.number)"])
+    makeIndexes(of: engine)
+  }
+
+  private func keeper(_ model: ServedModel, of engine: ServedEngine) -> PartitionKeeper {
+    PartitionKeeper(queue: self, engine: engine, model: model, logger: logger)
+  }
+
+  private func makeIndexes(of engine: ServedEngine) {
+    for model in engine.generation?.models ?? [] {
+      do {
+        try keeper(model, of: engine).make(try chosenKernels()) { !isStopped && !engine.isRetired }
+      } catch {
+        logger.error(
+          "An index was not made", metadata: ["engine": "\(engine.name)", "error": "\(error)"])
+        engine.updateStatus { status in
+          status.note(
+            "The index of `\(model.name)` was not made, so searches stay exact: \(error)",
+            component: "index", at: .now(), level: "ERROR")
+        }
+      }
+    }
   }
 
   private func train(
@@ -189,6 +232,7 @@ final class TrainingQueue: Sendable {
           vocabulary: model.vocabulary, evaluation: model.evaluation, catalog: catalog,
           kernels: kernels)
       })
+    for model in generation.models { keeper(model, of: engine).load(kernels) }
     engine.publish(generation)
     engine.updateStatus { status in
       status.state = .active
@@ -219,6 +263,9 @@ final class TrainingQueue: Sendable {
       }
     }
     for entry in try log.entries(kind: RegistryKind.checkpoint) {
+      if let name = (try? JSON(parsing: entry.json))?["artifact"]?.string { used.insert(name) }
+    }
+    for entry in try log.entries(kind: RegistryKind.partition) {
       if let name = (try? JSON(parsing: entry.json))?["artifact"]?.string { used.insert(name) }
     }
     for name in artifacts.names() where !used.contains(name) { artifacts.remove(name) }

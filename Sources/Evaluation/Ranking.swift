@@ -74,24 +74,15 @@ private func gain(_ rank: Int, _ k: Int) -> Double { rank < k ? 1 / log2(Double(
 /// 1,000 resamples with replacement, 2.5 % and 97.5 %.
 package func bootstrap(_ values: [Double], seed: UInt64, resamples: Int = 1000) -> Estimate {
   guard !values.isEmpty else { return Estimate(value: 0, low: 0, high: 0) }
-  var state = seed
-  func next() -> UInt64 {
-    // SplitMix64 (Steele, Lea & Flood, OOPSLA 2014).
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-  let count = UInt64(values.count)
+  var random = EvaluationRandom(seed: seed)
   var means: [Double] = []
   for _ in 0..<resamples {
     var sum = 0.0
-    for _ in values.indices { sum += values[Int(next().multipliedFullWidth(by: count).high)] }
-    means.append(sum / Double(count))
+    for _ in values.indices { sum += values[random.next(below: values.count)] }
+    means.append(sum / Double(values.count))
   }
   means.sort()
   return Estimate(
-    value: values.reduce(0, +) / Double(count), low: means[Int(Double(resamples) * 0.025)],
+    value: values.reduce(0, +) / Double(values.count), low: means[Int(Double(resamples) * 0.025)],
     high: means[min(resamples - 1, Int(Double(resamples) * 0.975))])
 }

@@ -1,4 +1,4 @@
-/// `Evaluation` says how good a ranking is: splits, metrics, baselines, confidence intervals.
+/// `Evaluation` says how good a ranking is: splits, metrics, segments, baselines, significance.
 ///
 /// It ranks the whole catalogue always; there are no sampled candidates here. It knows item tokens
 /// and nothing of models: whatever gives scores can be judged.
@@ -10,16 +10,24 @@ package struct SequenceDataset: Sendable {
   package var itemCount: Int
   /// One sequence for each user, oldest event first.
   package var sequences: [[ItemToken]]
+  /// When each event took place, never falling within a user; nil where only the order is known.
+  package var times: [[Timestamp]]?
 
-  package init(itemCount: Int, sequences: [[ItemToken]]) {
+  package init(itemCount: Int, sequences: [[ItemToken]], times: [[Timestamp]]? = nil) {
+    if let times {
+      precondition(
+        times.count == sequences.count && zip(times, sequences).allSatisfy { $0.count == $1.count },
+        "each event has a time")
+    }
     self.itemCount = itemCount
     self.sequences = sequences
+    self.times = times
   }
 
   package var eventCount: Int { sequences.reduce(0) { $0 + $1.count } }
 
   /// A hash over every sequence in order: two data sets with the same fingerprint hold the same
-  /// events in the same order (FNV-1a, 64 bits).
+  /// events in the same order, and at the same times where they have times (FNV-1a, 64 bits).
   package var fingerprint: UInt64 {
     var hash: UInt64 = 0xCBF2_9CE4_8422_2325
     func mix(_ value: UInt64) {
@@ -32,7 +40,18 @@ package struct SequenceDataset: Sendable {
       mix(UInt64(sequence.count))
       for token in sequence { mix(UInt64(UInt32(bitPattern: token.rawValue))) }
     }
+    for time in times ?? [] {
+      for time in time { mix(UInt64(bitPattern: time.microsecondsSinceEpoch)) }
+    }
     return hash
+  }
+
+  /// Events that share user and time with the event before them: their order is the order in which
+  /// they arrived, and a different order would be a different data set.
+  package var tieCount: Int {
+    (times ?? []).reduce(0) { sum, times in
+      sum + zip(times, times.dropFirst()).count { $0 == $1 }
+    }
   }
 }
 
@@ -50,7 +69,7 @@ package struct LeaveOneOut: Sendable {
     users = dataset.sequences.indices.filter { dataset.sequences[$0].count >= 3 }
   }
 
-  package enum Stage: Sendable { case validation, test }
+  package typealias Stage = EvaluationStage
 
   /// Every user's training events.
   package var training: [[ItemToken]] {

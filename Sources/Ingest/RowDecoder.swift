@@ -170,6 +170,16 @@ package struct RowDecoder: Sendable {
     return cells
   }
 
+  /// The place of a column in a row, or nil.
+  func place(of column: String) -> Int? { places[column] }
+
+  /// Whether a row fits what the table asks of its rows beyond their types.
+  func keepsToRules(_ cells: [Value]) -> Bool {
+    for key in keyPlaces where cells[key].isNull { return false }
+    for (column, rule) in rules where rule.fault(cells[column]) != nil { return false }
+    return true
+  }
+
   /// Checks what the table asks of its rows beyond their types.
   func checkRules(
     _ cells: [Value], except faulty: Set<Int> = [], place: () -> String,

@@ -223,8 +223,14 @@ extension Executor {
         continue
       }
       wide.limit = nil
+      wide.isExact = true
       let all = try find(wide, rows, rows.population).rows
-      if let rank = all.firstIndex(of: row) {
+      let foundCount = candidates.found[place].rows.count
+      if let rank = all.firstIndex(of: row), rank < foundCount {
+        reasons.append(
+          "\(name(place)): rank \(rank + 1) of \(all.count) by exact search, and the index missed it; "
+            + "use_exact_search=true misses none")
+      } else if let rank = all.firstIndex(of: row) {
         reasons.append(
           "\(name(place)): rank \(rank + 1) of \(all.count), beyond its first "
             + "\(candidates.found[place].rows.count)")

@@ -14,7 +14,8 @@ extension Executor {
     switch retriever.operation {
     case .nearest, .nearestTo, .roundRobin:
       do {
-        let nearest = try search(retriever.operation, rows, most)
+        let nearest = try search(retriever.operation, rows, most, exactly: retriever.isExact)
+        lastSearch = nearest.search
         if let note = nearest.note, !notes.contains(note) { notes.append(note) }
         // The promise of hard filters does not rest on the index alone.
         guard nearest.rows.allSatisfy({ $0.index < rowCount && rows[$0.index] }) else {
@@ -68,11 +69,12 @@ extension Executor {
   }
 
   private func search(
-    _ operation: Plan.Retriever.Operator, _ rows: Bitmap, _ count: Int
+    _ operation: Plan.Retriever.Operator, _ rows: Bitmap, _ count: Int, exactly: Bool
   ) throws -> Nearest {
     switch operation {
     case .nearest(let embedding, let encoder):
-      return try source.nearest(embedding: embedding, to: encoder, count: count, among: rows)
+      return try source.nearest(
+        embedding: embedding, to: encoder, count: count, among: rows, exactly: exactly)
     case .nearestTo(let embedding, let input):
       guard let vector = try source.vector(embedding: embedding, of: input) else {
         return Nearest(
@@ -80,10 +82,11 @@ extension Executor {
           note: "fallback: popular (nothing is known of \(input.description))")
       }
       return try source.nearest(
-        embedding: embedding, toVector: vector, count: count, among: rows)
+        embedding: embedding, toVector: vector, count: count, among: rows, exactly: exactly)
     case .roundRobin(let embedding, let user, let pooling, let clusters, let interactions):
       return try roundRobin(
-        embedding, user, pooling, clusters: clusters, interactions: interactions, rows, count)
+        embedding, user, pooling, clusters: clusters, interactions: interactions, rows, count,
+        exactly)
     case .lexical, .columnOrder, .rows, .ids: preconditionFailure("no search of an index")
     }
   }
@@ -92,7 +95,7 @@ extension Executor {
   /// each in turn; the cluster with the newest item leads.
   private func roundRobin(
     _ embedding: String, _ user: UserID, _ pooling: Encoder.Pooling, clusters: Int,
-    interactions: Int, _ rows: Bitmap, _ count: Int
+    interactions: Int, _ rows: Bitmap, _ count: Int, _ exactly: Bool
   ) throws -> Nearest {
     let history = source.history(of: user, limit: interactions)
     let vectors = try source.vectors(embedding: embedding, rows: history).compactMap { $0 }
@@ -101,18 +104,22 @@ extension Executor {
       return try source.nearest(
         embedding: embedding,
         to: .interactionPooling(user, pooling, interactions: interactions), count: count,
-        among: rows)
+        among: rows, exactly: exactly)
     }
     let groups = Clusters(vectors.reversed(), count: clusters).groups
     var lists: [ArraySlice<(row: CatalogRow, score: Float)>] = []
+    var out = Nearest(rows: [], scores: [])
     for group in groups {
       guard let center = pooled(group, pooling) else { continue }
       let found = try source.nearest(
-        embedding: embedding, toVector: center, count: count, among: rows)
+        embedding: embedding, toVector: center, count: count, among: rows, exactly: exactly)
+      // Of several searches the one that finds least tells of all.
+      if let account = found.search, account.recall <= out.search?.recall ?? 1 {
+        out.search = account
+      }
       lists.append(Array(zip(found.rows, found.scores)).map { (row: $0, score: $1) }[...])
     }
     var isTaken: Set<CatalogRow> = []
-    var out = Nearest(rows: [], scores: [])
     while out.rows.count < count, lists.contains(where: { !$0.isEmpty }) {
       for i in lists.indices where out.rows.count < count {
         while let next = lists[i].popFirst() {

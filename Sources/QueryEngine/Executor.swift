@@ -23,6 +23,8 @@ struct Executor {
   var orders: [(step: String, places: [Int])] = []
   /// The probability of each explored placement, by place.
   var propensities: [Int: Double] = [:]
+  /// How the newest search of vectors found its rows.
+  var lastSearch: SearchAccount?
   private var lastMark: Int64 = 0
   private var started: Int64 = 0
 
@@ -148,6 +150,7 @@ struct Executor {
       var rows = allowed
       for condition in retriever.conditions { try apply(condition, to: &rows) }
       let available = rows.population
+      lastSearch = nil
       let found = try find(retriever, rows, available)
       try record(
         .retrieve, retriever.name ?? retriever.kind, kind: retriever.kind, available,
@@ -193,6 +196,13 @@ struct Executor {
         retriever.conditions.isEmpty
           ? .null : .string(retriever.conditions.map(Plan.words).joined(separator: " AND "))),
     ]
+      + (lastSearch.map { search in
+        [
+          JSON.Member("search", .string(search.method)),
+          JSON.Member("recall", .double(search.recall)),
+          JSON.Member("scanned_rows", .int(Int64(search.scannedRows))),
+        ]
+      } ?? [])
   }
 
   /// Adds rows that no retriever ranked, behind all others and without a score, until `LIMIT` is met:

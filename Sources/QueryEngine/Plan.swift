@@ -172,6 +172,7 @@ struct Plan {
       case .rows: line += " rows in the order of the catalog"
       case .ids(let rows): line += " \(rows.count) given rows"
       }
+      if retriever.isExact { line += ", by exact search" }
       if let limit = retriever.limit {
         line += ", \(max(limit, needed)) at most"
         if needed > limit { line += " (limit=\(limit), raised for LIMIT)" }

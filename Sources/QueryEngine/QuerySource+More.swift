@@ -75,7 +75,7 @@ extension QuerySource {
 
   /// An exact scan; sources with an index of their own do better.
   package func nearest(
-    embedding: String, toVector vector: [Float], count: Int, among: Bitmap
+    embedding: String, toVector vector: [Float], count: Int, among: Bitmap, exactly: Bool
   ) throws -> Nearest {
     let rows = among.rows.map { CatalogRow($0) }
     let stored = try vectors(embedding: embedding, rows: rows)

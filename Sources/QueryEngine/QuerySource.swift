@@ -34,9 +34,11 @@ package protocol QuerySource: Sendable {
 
   /// The best rows of the bitmap for an encoded user or item, best first.
   ///
-  /// - Parameter count: at least 1. The answer holds that many rows whenever `among` does.
+  /// - Parameters:
+  ///   - count: at least 1. The answer holds that many rows whenever `among` does.
+  ///   - exactly: whether no index may stand between the vectors and the answer.
   func nearest(
-    embedding: String, to encoder: Encoder, count: Int, among: Bitmap
+    embedding: String, to encoder: Encoder, count: Int, among: Bitmap, exactly: Bool
   ) throws -> Nearest
 
   /// A model's score of each row for a user; nil where the model does not know the item.
@@ -53,7 +55,7 @@ package protocol QuerySource: Sendable {
   func vector(embedding: String, of input: VectorInput) throws -> [Float]?
   /// The best rows of the bitmap for a vector, best first: as many as `among` and the embedding hold.
   func nearest(
-    embedding: String, toVector vector: [Float], count: Int, among: Bitmap
+    embedding: String, toVector vector: [Float], count: Int, among: Bitmap, exactly: Bool
   ) throws -> Nearest
 
   /// The engine's name, where queries may write `engine.NAME`.
@@ -116,11 +118,30 @@ package struct Nearest: Sendable {
   package var scores: [Float]
   /// What the caller should know, such as a fallback for an unknown user.
   package var note: String?
+  /// How the rows were found; nil where no vectors were searched.
+  package var search: SearchAccount?
 
   package init(rows: [CatalogRow], scores: [Float], note: String? = nil) {
     precondition(rows.count == scores.count, "\(rows.count) rows, \(scores.count) scores")
     self.rows = rows
     self.scores = scores
     self.note = note
+  }
+}
+
+/// How a search of vectors found its rows.
+package struct SearchAccount: Hashable, Sendable {
+  /// Such as `exact, bytes` or `partitioned, 24 of 1000 lists`.
+  package var method: String
+  /// The share of the true answer that such a search finds on average: 1 where it is exact, else what
+  /// was measured when the index was made.
+  package var recall: Double
+  /// Rows that were looked at.
+  package var scannedRows: Int
+
+  package init(method: String, recall: Double, scannedRows: Int) {
+    self.method = method
+    self.recall = recall
+    self.scannedRows = scannedRows
   }
 }

@@ -13,7 +13,7 @@ struct TableSource: QuerySource {
   var modelNames: [String] { [] }
   var filterNames: [String] { [] }
   func nearest(
-    embedding: String, to encoder: Encoder, count: Int, among: Bitmap
+    embedding: String, to encoder: Encoder, count: Int, among: Bitmap, exactly: Bool
   ) -> Nearest { Nearest(rows: [], scores: []) }
   func scores(model: String, for user: UserInput, rows: [CatalogRow]) -> [Float?] {
     rows.map { _ in nil }
@@ -122,7 +122,7 @@ struct AttributeSource: QuerySource {
   var filterNames: [String] { base.filterNames }
 
   func nearest(
-    embedding: String, to encoder: Encoder, count: Int, among: Bitmap
+    embedding: String, to encoder: Encoder, count: Int, among: Bitmap, exactly: Bool
   ) throws -> Nearest {
     throw Diagnostic(
       code: "not_supported", "candidate_attributes() stands alone: its items are in no index")

@@ -37,6 +37,8 @@ package struct LogBatch: Sendable {
   package var entries: [RegistryEntry] = []
   /// About how much memory the batch holds while it waits; 0 to count rows only.
   package var byteCount = 0
+  /// The rows were made for their tables' schemas by a decoder, and need no second look.
+  package var isChecked = false
 
   package init(_ rows: [Rows] = []) { self.rows = rows }
 
@@ -132,6 +134,13 @@ package struct DeadLetterCount: Hashable, Sendable {
   package var source: String
   package var code: String
   package var count: Int
+
+  package init(table: String, source: String, code: String, count: Int) {
+    self.table = table
+    self.source = source
+    self.code = code
+    self.count = count
+  }
 }
 
 /// What an acknowledged batch did.

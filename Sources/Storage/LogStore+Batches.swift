@@ -12,24 +12,28 @@ extension LogStore {
   /// - Throws: `unknown_table`, `too_many_waiting_rows`, `idempotency_key_reused` where the key
   ///   stands for another request, or what the disk reports; then nothing of it is stored.
   package func commit(_ batch: LogBatch) async throws(Diagnostic) -> CommitReceipt {
+    try await submit(batch).receipt()
+  }
+
+  /// Puts a batch in its place in the queue and does not wait for its commit. Batches that one task
+  /// submits one after another are stored in that order.
+  ///
+  /// - Throws: as `commit` does, where the batch is refused at once.
+  package func submit(_ batch: LogBatch) throws(Diagnostic) -> CommitTicket {
     var groups: [PendingBatch.Rows] = []
     groups.reserveCapacity(batch.rows.count)
     for group in batch.rows {
       let schema = try schema(of: group.table)
-      for (i, row) in group.rows.enumerated() { try LogStore.check(row, i, schema) }
+      if !batch.isChecked || group.rows.first.map({ $0.count != schema.columns.count }) ?? false {
+        for (i, row) in group.rows.enumerated() { try LogStore.check(row, i, schema) }
+      }
       groups.append(PendingBatch.Rows(schema: schema, rows: group.rows))
     }
     for removal in batch.removals { _ = try schema(of: removal.table) }
-    let queue = queue
-    let outcome: Result<CommitReceipt, Diagnostic> = await withCheckedContinuation { continuation in
-      let pending = PendingBatch(batch: batch, rows: groups) { continuation.resume(returning: $0) }
-      do throws(Diagnostic) {
-        try queue.enqueue(.batch(pending))
-      } catch {
-        continuation.resume(returning: .failure(error))
-      }
-    }
-    return try outcome.get()
+    let ticket = CommitTicket()
+    try queue.enqueue(
+      .batch(PendingBatch(batch: batch, rows: groups) { ticket.finish($0) }))
+    return ticket
   }
 
   static func check(_ row: [Value], _ index: Int, _ schema: TableSchema) throws(Diagnostic) {

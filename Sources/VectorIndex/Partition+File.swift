@@ -43,7 +43,10 @@ extension Partition {
   private static let headerSize = 72
 
   /// The file's bytes.
+  ///
+  /// - Precondition: the partition was not renumbered.
   package var bytes: [UInt8] {
+    precondition(rowBound == rowCount, "a renumbered partition has no file")
     var out = Self.magic
     func append(_ value: some FixedWidthInteger) {
       withUnsafeBytes(of: value.littleEndian) { out.append(contentsOf: $0) }

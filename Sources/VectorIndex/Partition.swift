@@ -17,7 +17,10 @@ package final class Partition: @unchecked Sendable {
     package var recall: Double
   }
 
+  /// The rows in its lists.
   package let rowCount: Int
+  /// No row in its lists has this number or a higher one: `rowCount`, unless it was renumbered.
+  package let rowBound: Int
   package let width: Int
   package let seed: UInt64
   /// The recall that was asked for.
@@ -50,6 +53,7 @@ package final class Partition: @unchecked Sendable {
   ) {
     precondition(sizes.reduce(0, +) == ids.count && means.rowCount == sizes.count)
     rowCount = ids.count
+    rowBound = ids.count
     width = rows.width
     self.seed = seed
     self.target = target
@@ -92,6 +96,50 @@ package final class Partition: @unchecked Sendable {
     self.memory = memory
     self.idMemory = idMemory
     self.lists = lists
+  }
+
+  /// The same lists over the same vectors, which have other row numbers now.
+  private init(_ other: Partition, numbers: [Int32], bound: Int) {
+    rowCount = other.rowCount
+    rowBound = bound
+    width = other.width
+    seed = other.seed
+    target = other.target
+    sampledQueries = other.sampledQueries
+    steps = other.steps
+    fingerprint = other.fingerprint
+    means = other.means
+    allLists = other.allLists
+    sizes = other.sizes
+    memory = other.memory
+    let idMemory = UnsafeMutablePointer<Int32>.allocate(capacity: max(1, numbers.count))
+    ids = other.ids.map { numbers[Int($0)] }
+    ids.withUnsafeBufferPointer { source in
+      if let start = source.baseAddress { idMemory.initialize(from: start, count: source.count) }
+    }
+    var start = 0
+    var lists = other.lists
+    for place in lists.indices {
+      lists[place].ids = UnsafePointer(idMemory + start)
+      start += sizes[place]
+    }
+    self.idMemory = idMemory
+    self.lists = lists
+  }
+
+  /// The partition for an index that holds the same vectors under other row numbers, and perhaps
+  /// others beside them. What is written to a file is the partition with its first numbers.
+  ///
+  /// - Parameters:
+  ///   - numbers: the new number of each row, all different.
+  ///   - bound: above all of them; rows of an index from here on count as added later.
+  package func renumbered(_ numbers: [Int32], bound: Int) -> Partition {
+    precondition(
+      numbers.count == rowCount && rowBound == rowCount,
+      "\(numbers.count) numbers for \(rowCount) rows below \(rowBound)")
+    precondition(
+      numbers.allSatisfy { $0 >= 0 && Int($0) < bound }, "row numbers go from 0 to \(bound - 1)")
+    return Partition(self, numbers: numbers, bound: bound)
   }
 
   deinit { idMemory.deallocate() }

@@ -17,11 +17,12 @@ package struct PartitionedIndex: Sendable {
 
   /// - Parameters:
   ///   - changed: rows of the partition that were replaced since it was made.
-  ///   - rowCount: rows there are now; those past the partition's last were added since.
+  ///   - rowCount: rows there are now; those from the partition's `rowBound` on were added since. Rows
+  ///     below it that are in no list are never found: `allowed` has to leave them out.
   package init(_ partition: Partition, changed: some Sequence<Int> = [], rowCount: Int) {
     self.partition = partition
-    self.rowCount = partition.rowCount
-    isChanged = [UInt64](repeating: 0, count: (partition.rowCount + 63) / 64)
+    self.rowCount = partition.rowBound
+    isChanged = [UInt64](repeating: 0, count: (partition.rowBound + 63) / 64)
     for row in changed { note(row) }
     grow(to: rowCount)
   }
@@ -109,7 +110,8 @@ extension PartitionedIndex {
     guard allowedRows > count else { return nil }
     // Where a filter has nothing to do with the query, the `count` best allowed rows lie among so many
     // of the unfiltered ranking.
-    let depth = Double(count) * Double(rowCount) / Double(allowedRows)
+    let rankedRows = partition.rowCount + rowCount - partition.rowBound
+    let depth = Double(count) * Double(rankedRows) / Double(allowedRows)
     guard let step = partition.steps.first(where: { Double($0.depth) >= depth }) else { return nil }
     let listRows = Double(partition.rowCount) / Double(partition.listCount)
     // In times of scanning one row among its neighbours, 1.5 ns for 64 floats. Fetching a row alone

@@ -59,8 +59,8 @@ package struct VectorSearcher: Sendable {
   /// - Parameter changed: rows replaced since that state. Rows added since are known.
   package mutating func use(_ partition: Partition, changed: some Sequence<Int> = []) {
     precondition(
-      partition.width == width && partition.rowCount <= rowCount,
-      "a partition of \(partition.rowCount) rows of \(partition.width), here are \(rowCount) of"
+      partition.width == width && partition.rowBound <= rowCount,
+      "a partition of \(partition.rowBound) rows of \(partition.width), here are \(rowCount) of"
         + " \(width)")
     partitioned = PartitionedIndex(partition, changed: changed, rowCount: rowCount)
   }

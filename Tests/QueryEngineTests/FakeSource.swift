@@ -106,7 +106,7 @@ struct FakeSource: QuerySource {
   }
 
   func nearest(
-    embedding: String, to encoder: Encoder, count: Int, among: Bitmap
+    embedding: String, to encoder: Encoder, count: Int, among: Bitmap, exactly: Bool
   ) throws -> Nearest {
     if case .precomputedItem(let id) = encoder, row(of: id) == nil {
       throw Diagnostic(.notFound, code: "unknown_item", "unknown item `\(id.rawValue)`")
