@@ -62,7 +62,7 @@ private func fill(_ store: LogStore, _ view: String, by rows: Int = 3) async thr
       #expect(view.upkeep == .withEachRow && view.sources == ["video_events"])
       #expect(
         view.columns.map(\.type) == [
-          .string, .string, .string, .lowCardinalityString, .dateTime, .int64,
+          .string, .string, .string, .string, .dateTime, .int64,
         ])
       try await fill(store, "labels")
       #expect(try store.view("labels").status == .active)
@@ -294,13 +294,13 @@ private func fill(_ store: LogStore, _ view: String, by rows: Int = 3) async thr
 
 @Suite struct `A view's errors` {
   private func problem(_ sql: String) async throws -> Diagnostic? {
-    try await withStore { store in
+    try await withStore { store -> Diagnostic? in
       try await store.createTable(events(), at: noon)
       do {
         _ = try await store.createView(
           ViewDefinition(name: "v", sql: sql, kind: .materialised), at: noon)
         return nil
-      } catch { return error.all.first }
+      } catch let error as Diagnostics { return error.all.first }
     }
   }
 
@@ -318,7 +318,7 @@ private func fill(_ store: LogStore, _ view: String, by rows: Int = 3) async thr
     let span = try #require(found.span)
     let bytes = Array(span.text.utf8)
     #expect(String(decoding: bytes[span.range], as: UTF8.self) == culprit)
-    #expect(found.help?.contains(near) == true, "\(found)")
+    #expect(near.isEmpty || found.help?.contains(near) == true, "\(found)")
   }
 
   @Test(arguments: [
@@ -344,7 +344,7 @@ private func fill(_ store: LogStore, _ view: String, by rows: Int = 3) async thr
       do {
         _ = try store.view("x")
         Issue.record("there is no such view")
-      } catch { #expect(error.code == "unknown_view") }
+      } catch let error as Diagnostic { #expect(error.code == "unknown_view") }
     }
   }
 }

@@ -18,7 +18,7 @@ struct RowView {
   ) throws {
     name = view.definition.name
     columns = view.columns
-    let statement = plan.statement(catalogue, rows: .between, marksSource: true).sql
+    let statement = plan.statement(catalogue, rows: .between, marksSource: true)
     let names = try database.makeStatement(sql: statement).columnNames
     select = try RawStatement(database, statement)
     places = try columns.map { column in

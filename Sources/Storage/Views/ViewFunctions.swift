@@ -16,8 +16,8 @@ enum ViewFunctions {
 
   /// Their names, for error messages and the documentation.
   static var names: [String] {
-    Set((scalar + times + arrays + aggregates).map(\.name))
-      .filter { !$0.hasPrefix("riffle_") }.sorted()
+    Set((scalar + times + arrays + aggregates).map(\.name)).subtracting(["riffle_time"])
+      .map { $0.replacing("riffle_", with: "") }.sorted()
   }
 
   // MARK: Choices, numbers, text
@@ -32,8 +32,8 @@ enum ViewFunctions {
       }
       return i < values.count ? values[i] : .null
     },
-    raw("isNull", 1) { $0[0].isNull ? 1.databaseValue : 0.databaseValue },
-    raw("isNotNull", 1) { $0[0].isNull ? 0.databaseValue : 1.databaseValue },
+    raw("riffle_isNull", 1) { $0[0].isNull ? 1.databaseValue : 0.databaseValue },
+    raw("riffle_isNotNull", 1) { $0[0].isNull ? 0.databaseValue : 1.databaseValue },
     raw("assumeNotNull", 1) { $0[0] },
     raw("toNullable", 1) { $0[0] },
     strict("toInt32", 1) { whole($0[0]) },

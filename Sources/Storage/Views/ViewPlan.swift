@@ -30,11 +30,19 @@ struct ViewPlan: Hashable, Sendable {
   ///
   /// - Throws: `invalid_sql` where it is no single `SELECT`, or reads what is not the user's.
   init(_ sql: String, kind: ViewDefinition.Kind, _ catalogue: Catalogue) throws(Diagnostic) {
-    self.sql = sql
-    var tokens = try SQLToken.all(in: sql)
+    // ISNULL is an operator in SQLite, so the functions go by other names.
+    var text = sql
+    for token in try SQLToken.all(in: sql).reversed()
+    where token.isWord("ISNULL") || token.isWord("ISNOTNULL") {
+      let start = text.utf8.index(text.startIndex, offsetBy: token.range.lowerBound)
+      text.insert(contentsOf: "riffle_", at: start)
+    }
+    self.sql = text
+    let written = try SQLToken.all(in: sql)
+    try ViewPlan.check(written, sql)
+    var tokens = try SQLToken.all(in: text)
     while tokens.last?.isSymbol(";") == true { tokens.removeLast() }
     self.tokens = tokens
-    try ViewPlan.check(tokens, sql)
     sources = Set(tokens.compactMap { $0.name.flatMap(catalogue.name) }).sorted()
     if kind == .plain {
       upkeep = .whenRead
@@ -58,8 +66,10 @@ struct ViewPlan: Hashable, Sendable {
       throw fault(
         tokens.first, "A view is one SELECT.", "Begin with SELECT, or with WITH ... SELECT.")
     }
-    for token in tokens {
+    for (i, token) in tokens.enumerated() {
       if token.isSymbol(";") {
+        // One at the very end is a habit, not a second statement.
+        if tokens[i...].allSatisfy({ $0.isSymbol(";") }) { break }
         throw fault(token, "A view is one statement.", "Remove what follows the semicolon.")
       }
       if token.isSymbol("?") || token.isSymbol(":") || token.isSymbol("@") {
@@ -158,14 +168,6 @@ struct ViewPlan: Hashable, Sendable {
 
   // MARK: Statements
 
-  /// A statement that SQLite can run, and how far the user's text was moved in it.
-  struct Statement {
-    var sql: String
-    /// Offset in the statement minus offset in the user's text, from `movedFrom` on.
-    var shift: Int
-    var movedFrom: Int
-  }
-
   /// Where the rows of a table come from in a statement.
   enum Rows {
     case all
@@ -184,7 +186,7 @@ struct ViewPlan: Hashable, Sendable {
   func statement(
     _ catalogue: Catalogue, rows: Rows = .all, marksSource: Bool = false,
     withoutConditions: Bool = false
-  ) -> Statement {
+  ) -> String {
     var expressions: [String] = []
     var done: Set<String> = []
     ViewPlan.add(sources, to: &expressions, &done, catalogue, rows)
@@ -215,12 +217,11 @@ struct ViewPlan: Hashable, Sendable {
       if let group = body.first(where: { $0.isWord("GROUP") && $0.depth == 0 }) {
         let text = String(decoding: bytes[start..<end], as: UTF8.self)
         let rest = bytes[group.range.lowerBound..<(body.last?.range.upperBound ?? bytes.count)]
-        return Statement(
-          sql: head + text + String(decoding: rest, as: UTF8.self), shift: 0, movedFrom: .max)
+        return head + text + String(decoding: rest, as: UTF8.self)
       }
     }
     let text = String(decoding: bytes[start..<max(start, end)], as: UTF8.self)
-    return Statement(sql: head + text, shift: head.utf8.count - start, movedFrom: head.utf8.count)
+    return head + text
   }
 
   private static func add(
