@@ -77,7 +77,9 @@ let package = Package(
         "Training", "QueryLanguage", "QueryEngine", yams, logging,
       ]),
     module("Worlds", ["Domain"]),
-    module("HTTPAPI", ["Domain", "Engine", "Ingest", "State", "Storage", hummingbird, httpTypes, nio, logging]),
+    module(
+      "HTTPAPI",
+      ["Domain", "Engine", "Ingest", "State", "Storage", hummingbird, httpTypes, nio, logging]),
     .executableTarget(
       name: "riffle",
       dependencies: ["HTTPAPI", "Engine", "Training", "Worlds", arguments, logging],

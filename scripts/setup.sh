@@ -13,6 +13,8 @@ linux() {
   local wanted=() missing=() package
   # GRDB uses the system's SQLite.
   [ -e /usr/include/sqlite3.h ] || wanted+=(libsqlite3-dev)
+  # gzip bodies are unpacked by the system's zlib.
+  [ -e /usr/include/zlib.h ] || wanted+=(zlib1g-dev)
   # What the Swift compiler and its linker call.
   command -v gcc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1 || wanted+=(build-essential)
   command -v git >/dev/null 2>&1 || wanted+=(git)

@@ -18,6 +18,15 @@ package struct ChunkedVector<Element: Sendable>: Sendable {
     for element in elements { append(element) }
   }
 
+  /// Takes an array over, a chunk at a time.
+  @inlinable package init(_ elements: [Element]) {
+    count = elements.count
+    chunks.reserveCapacity((elements.count + Self.chunkSize - 1) / Self.chunkSize)
+    for start in stride(from: 0, to: elements.count, by: Self.chunkSize) {
+      chunks.append(Array(elements[start..<min(start + Self.chunkSize, elements.count)]))
+    }
+  }
+
   package subscript(index: Int) -> Element {
     @inlinable get {
       precondition(index >= 0 && index < count, "element \(index) of \(count)")

@@ -37,6 +37,24 @@ package struct Column: Sendable {
 
   package init(type: ColumnType) { self.type = type }
 
+  /// A column of values that are there already; they must be of the type, one for each row.
+  package init(
+    type: ColumnType, dictionary: StringDictionary, present: ChunkedVector<UInt8>, values: Values
+  ) {
+    self.type = type
+    self.dictionary = dictionary
+    self.present = present
+    switch values {
+    case .bool(let vector): bools = vector
+    case .int(let vector), .timestamp(let vector): integers = vector
+    case .double(let vector): numbers = vector
+    case .string(let vector): codes = vector
+    case .strings(let vector): codeLists = vector
+    case .ints(let vector): integerLists = vector
+    case .doubles(let vector): numberLists = vector
+    }
+  }
+
   package var count: Int { present.count }
 
   package func isNull(_ row: Int) -> Bool { present[row] == 0 }
@@ -140,6 +158,17 @@ package struct ColumnTable: Sendable {
   package init(_ definitions: [ColumnDefinition]) {
     names = definitions.map(\.name)
     columns = definitions.map { Column(type: $0.type) }
+    places = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
+  }
+
+  /// A table of columns that are there already, in the order of the definitions.
+  package init(_ definitions: [ColumnDefinition], _ columns: [Column], rowCount: Int) {
+    precondition(
+      columns.count == definitions.count && columns.allSatisfy { $0.count == rowCount },
+      "columns of unequal length")
+    names = definitions.map(\.name)
+    self.columns = columns
+    self.rowCount = rowCount
     places = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
   }
 

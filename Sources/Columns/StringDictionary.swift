@@ -12,6 +12,12 @@ package struct StringDictionary: Sendable {
 
   package init() {}
 
+  /// A dictionary of strings in the order of their codes; nil where one stands twice.
+  package init?(distinct strings: [String]) {
+    guard codes.fill(strings) else { return nil }
+    self.strings = ChunkedVector(strings)
+  }
+
   package var count: Int { strings.count }
 
   package subscript(code: Int32) -> String { strings[Int(code)] }
@@ -38,6 +44,14 @@ package struct StringDictionary: Sendable {
 /// The map from string to code behind all copies of a dictionary.
 private final class Codes: Sendable {
   private let map = Mutex<[String: Int32]>([:])
+
+  func fill(_ strings: [String]) -> Bool {
+    map.withLock { map in
+      map.reserveCapacity(strings.count)
+      for (code, string) in strings.enumerated() { map[string] = Int32(code) }
+      return map.count == strings.count
+    }
+  }
 
   func lookUp(_ string: String) -> Int32? { map.withLock { $0[string] } }
 

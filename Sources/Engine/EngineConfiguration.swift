@@ -31,6 +31,8 @@ package struct EngineConfiguration: Hashable, Sendable {
     package var name: String
     /// All columns where nil.
     package var columns: [String]?
+    /// The query whose rows are read; they are kept as a view of the name.
+    package var query: String?
     /// Where the reference stands in the file, for errors.
     package var path: String
   }
@@ -44,6 +46,17 @@ package struct EngineConfiguration: Hashable, Sendable {
     package var labelColumn: String?
     package var timeColumn: String?
     package var eventColumn: String?
+    /// Queries that are read in place of tables are kept as views under names of the engine's own.
+    mutating func nameQueries(of engine: String) {
+      if interactionTable.query != nil { interactionTable.name = "\(engine)-interactions" }
+      if itemTable?.query != nil { itemTable?.name = "\(engine)-items" }
+    }
+
+    /// The references that are queries.
+    var queries: [TableReference] {
+      [interactionTable, itemTable].compactMap { $0 }.filter { $0.query != nil }
+    }
+
     /// Names that `prebuilt('...')` accepts beside `already_seen`.
     package var filters: [String] = []
   }

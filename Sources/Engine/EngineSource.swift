@@ -12,8 +12,8 @@ struct EngineSource: QuerySource {
   let state: StateSnapshot
   let generation: Generation?
   let now: Timestamp
-  let popularity: PopularityCache
-  let trends: TrendCache
+  let popularity: RankCache<Int32>
+  let trends: RankCache<Double>
   let tables: TableReader
   let lexicalSettings: LexicalSettings?
   /// Where histories and seen sets end; nil: now.
@@ -44,22 +44,19 @@ struct EngineSource: QuerySource {
   }
 
   func derivedColumn(_ name: String) -> Column? {
-    func ranks(_ order: [CatalogRow]) -> Column {
-      var ranks = [Int64](repeating: 0, count: state.itemCount)
-      for (rank, row) in order.enumerated() { ranks[row.index] = Int64(rank + 1) }
-      var column = Column(type: .int64)
-      for rank in ranks { column.append(.int(rank)) }
-      return column
+    func column(_ values: some Sequence<Int64>) -> Column {
+      Column(
+        type: .int64, dictionary: StringDictionary(),
+        present: ChunkedVector([UInt8](repeating: 1, count: state.itemCount)),
+        values: .int(ChunkedVector(Array(values))))
     }
     switch name {
-    case "_derived_popular_rank": return ranks(popularity.order(in: state))
-    case "_derived_trending_rank": return ranks(trends.order(in: state))
+    case "_derived_popular_rank": return popularity.column(in: state)
+    case "_derived_trending_rank": return trends.column(in: state)
     case "_derived_chronological_rank":
-      return ranks((0..<state.itemCount).reversed().map { CatalogRow($0) })
+      return column((0..<state.itemCount).lazy.map { Int64(state.itemCount - $0) })
     case "_derived_interaction_count":
-      var column = Column(type: .int64)
-      for row in 0..<state.itemCount { column.append(.int(Int64(state.interactionCounts[row]))) }
-      return column
+      return column((0..<state.itemCount).lazy.map { Int64(state.interactionCounts[$0]) })
     default: return nil
     }
   }

@@ -83,6 +83,9 @@ package final class ServedModel: Sendable {
     token(of: row) == nil ? nil : index.vector(at: row.index)
   }
 
+  /// Forgets what is kept of a user.
+  func forget(_ user: UserID) { vectors.forget(user) }
+
   /// The query vector of a history; the same history is encoded once.
   ///
   /// - Parameter user: nil for a session, which is not kept.

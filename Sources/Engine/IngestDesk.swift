@@ -135,6 +135,11 @@ final class IngestDesk: Sendable {
     }
   }
 
+  /// Stores what was learned, before the log is closed.
+  func save(into log: LogStore) {
+    for entry in unsaved() { log.setEntryAndWait(entry) }
+  }
+
   /// Forgets a table that is gone.
   ///
   /// - Returns: the names of the documents about it.

@@ -16,6 +16,8 @@ package struct QueryCall: Sendable {
   package var influenceCount = 0
   package var paginationKey: String?
   package var ignoresPagination = false
+  /// `at_least`: the answer's state must have come so far.
+  package var atLeast: LogPosition?
   /// What exploration starts from; nil: another for each call.
   package var seed: UInt64?
 

@@ -43,6 +43,9 @@ package final class RiffleDatabase: Sendable {
   private let registered = Mutex(Engines())
   let trainer: TrainingQueue
   let desk: IngestDesk
+  let states: StateKeeper
+  let moreMetrics = Mutex<[@Sendable (inout MetricsText) -> Void]>([])
+  private let chores = ChoreTimer()
   private let tableReader: TableReader
   private let dataQueries = QueryEngine(cacheBytes: 0)
 
@@ -57,9 +60,35 @@ package final class RiffleDatabase: Sendable {
     log = try LogStore(try DataDirectory.open(path))
     tableReader = TableReader(log)
     desk = IngestDesk(try log.entries(kind: IngestDesk.entryKind))
+    states = StateKeeper(log, logger: logger)
     trainer = TrainingQueue(log: log, threads: options.trainingThreads, logger: logger)
     log.onCommit { [weak self] batches, through in self?.observe(batches, through) }
     try restoreEngines()
+    continueFillingViews()
+    startChores()
+  }
+
+  /// Stores the engines' states now, so that a start folds only what comes later.
+  package func storeStates() async throws {
+    try await outsideThePool { [states, engines] in states.store(engines) }
+  }
+
+  /// What is done from time to time: old rows go, states are stored, erasures are finished.
+  private func startChores() {
+    let flag = ChoreFlag()
+    chores.start(everySeconds: 30) { [weak self] in
+      guard let self else { return }
+      states.storeIfDue(engines)
+      guard flag.begin() else { return }
+      Task { [weak self] in
+        await self?.finishErasures()
+        await self?.refreshViews()
+        do { try await self?.applyRetention() } catch {
+          self?.logger.warning("Old rows could not go", metadata: ["error": "\(error)"])
+        }
+        flag.end()
+      }
+    }
   }
 
   package var path: String { log.directory.path }
@@ -69,7 +98,10 @@ package final class RiffleDatabase: Sendable {
 
   /// Stops training, finishes what is being written and gives up the directory.
   package func close() {
+    chores.cancel()
     trainer.stop()
+    states.stop(engines)
+    desk.save(into: log)
     log.close()
   }
 
@@ -83,7 +115,9 @@ package final class RiffleDatabase: Sendable {
   // MARK: tables
 
   package var tables: [TableInfo] {
-    log.tables().map { TableInfo(schema: $0.schema, createdAt: $0.createdAt, rowCount: 0) }
+    log.tables().filter { table in !log.views().contains { $0.definition.name == table.schema.name }
+    }
+    .map { TableInfo(schema: $0.schema, createdAt: $0.createdAt, rowCount: 0) }
   }
 
   /// - Throws: `unknown_table` with the nearest name.
@@ -111,7 +145,7 @@ package final class RiffleDatabase: Sendable {
 
   /// Answers a query of the global endpoint: over tables, or over an engine that it names.
   package func answer(_ call: QueryCall) throws -> [StatementAnswer] {
-    let source = GlobalSource(tables: tableReader, now: .now()) { name in
+    let source = GlobalSource(tables: tableReader, log: log, now: .now()) { name in
       self.registered.withLock { $0.served[name] }
     }
     return try dataQueries.answers(
@@ -158,7 +192,14 @@ package final class RiffleDatabase: Sendable {
     } catch {
       throw Diagnostics(error.all + furtherProblems(in: text, origin: origin))
     }
-    let engine = try prepare(configuration, createdAt: .now())
+    let made = try await makeViews(of: configuration)
+    let engine: ServedEngine
+    do {
+      engine = try prepare(configuration, createdAt: .now())
+    } catch {
+      await dropViews(made)
+      throw error
+    }
     let isTaken = registered.withLock { engines in
       if engines.following[engine.name] != nil { return true }
       engines.following[engine.name] = engine
@@ -169,6 +210,7 @@ package final class RiffleDatabase: Sendable {
         .conflict, code: "engine_exists", "An engine `\(engine.name)` exists already.", at: "name",
         help: "Choose another name.")
     }
+    states.remove(engine.name)
     do {
       try await outsideThePool { [log] in try engine.replay(log) }
       try await log.setEntry(
@@ -192,8 +234,10 @@ package final class RiffleDatabase: Sendable {
       engines.served[name] = nil
       engines.following[name] = nil
     }
+    states.remove(name)
     try await log.removeEntry(kind: RegistryKind.engine, name: name)
     try await log.removeEntry(kind: RegistryKind.generation, name: name)
+    await dropViews(log.views().filter { $0.definition.owner == name }.map(\.definition.name))
     for entry in try log.entries(kind: RegistryKind.partition)
     where entry.name.hasPrefix("\(name)/") {
       try await log.removeEntry(kind: RegistryKind.partition, name: entry.name)
@@ -230,6 +274,7 @@ package final class RiffleDatabase: Sendable {
     var problems: [Diagnostic] = []
     for key in ["interaction_table", "item_table"] {
       let reference = settings["data"]?[key]
+      if reference?["query"] != nil { continue }
       guard let name = reference?.string ?? reference?["name"]?.string else { continue }
       do throws(Diagnostic) {
         _ = try log.schema(of: name)
@@ -333,7 +378,11 @@ package final class RiffleDatabase: Sendable {
     let configuration = try EngineConfiguration(parsing: record.source, origin: entry.name)
     let engine = try prepare(configuration, createdAt: record.createdAt)
     registered.withLock { $0.following[engine.name] = engine }
-    try engine.replay(log)
+    if try engine.resume(from: states, log) {
+      logger.debug("Took up a stored state", metadata: ["engine": "\(engine.name)"])
+    } else {
+      try engine.replay(log)
+    }
     registered.withLock { $0.served[engine.name] = engine }
     do {
       if try trainer.restore(engine) {
@@ -360,13 +409,45 @@ package final class RiffleDatabase: Sendable {
 
   /// Runs work that takes long or waits for the disk on a thread that is none of the shared pool's,
   /// so that queries go on.
-  private func outsideThePool(_ body: @escaping @Sendable () throws -> Void) async throws {
+  func outsideThePool<Answer: Sendable>(
+    _ body: @escaping @Sendable () throws -> Answer
+  ) async throws -> Answer {
     try await withCheckedThrowingContinuation { continuation in
       DispatchQueue.global().async {
         continuation.resume(with: Result { try body() })
       }
     }
   }
+}
+
+/// Calls a body from time to time, until it is cancelled.
+private final class ChoreTimer: Sendable {
+  // Unchecked: a dispatch source may be used from any thread, and this is never replaced.
+  private nonisolated(unsafe) let timer = DispatchSource.makeTimerSource(
+    queue: DispatchQueue(label: "riffle chores", qos: .utility))
+  private let isStarted = Atomic<Bool>(false)
+
+  func start(everySeconds seconds: Int, _ body: @escaping @Sendable () -> Void) {
+    timer.schedule(deadline: .now() + .seconds(5), repeating: .seconds(seconds))
+    timer.setEventHandler(handler: body)
+    isStarted.store(true, ordering: .releasing)
+    timer.resume()
+  }
+
+  func cancel() { timer.cancel() }
+
+  deinit {
+    timer.cancel()
+    // A source that was never resumed must be, before it goes.
+    if !isStarted.load(ordering: .acquiring) { timer.resume() }
+  }
+}
+
+/// Lets one round of chores run at a time.
+private final class ChoreFlag: Sendable {
+  private let isBusy = Atomic<Bool>(false)
+  func begin() -> Bool { !isBusy.exchange(true, ordering: .acquiringAndReleasing) }
+  func end() { isBusy.store(false, ordering: .releasing) }
 }
 
 /// The kinds of documents that the engine keeps in the registry.

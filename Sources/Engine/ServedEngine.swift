@@ -17,8 +17,8 @@ package final class ServedEngine: Sendable {
   private let state: Published<StateSnapshot>
   private let published: Published<Generation?>
   private let statusBox = Mutex(EngineStatus())
-  private let popularity = PopularityCache()
-  private let trends = TrendCache()
+  private let popularity = RankCache<Int32> { $0.interactionCounts }
+  private let trends = RankCache<Double> { $0.trendWeights }
   private let tables: TableReader
   let serving: ServingSettings
   private let pages: PageStore
@@ -27,7 +27,7 @@ package final class ServedEngine: Sendable {
 
   /// The fold and what it has not seen yet. While the log is replayed, new commits wait.
   private struct Follower {
-    let fold: StateFold
+    var fold: StateFold
     /// Everything up to here is in the fold.
     var through = LogPosition.start
     /// nil once the replay is over.
@@ -62,10 +62,12 @@ package final class ServedEngine: Sendable {
   // MARK: following the log
 
   /// Folds everything that the log holds already. Commits may go on meanwhile.
-  func replay(_ log: LogStore) throws {
+  func replay(_ log: LogStore, after start: LogPosition = .start) throws {
     var tables = [mapping.interactionTable.name]
     if let items = mapping.itemTable { tables.append(items.name) }
-    let end = try log.replay(tables: tables) { batches, through in
+    let end = try log.replay(
+      tables: tables, after: start, undoing: start > .start
+    ) { batches, through in
       follower.withLock { $0.fold.apply(batches, through: through) }
     }
     follower.withLock { follower in
@@ -77,6 +79,68 @@ package final class ServedEngine: Sendable {
       follower.waiting = nil
       state.publish(follower.fold.snapshot())
     }
+  }
+
+  /// Takes up the stored fold and folds only what came after it. To be called at the start, before
+  /// anything is committed.
+  ///
+  /// - Returns: false where there is none, or one that is none of this log; nothing has changed then.
+  func resume(from states: StateKeeper, _ log: LogStore) throws -> Bool {
+    let tables = [mapping.interactionTable.name] + (mapping.itemTable.map { [$0.name] } ?? [])
+    let start: LogPosition? = try follower.withLock { follower in
+      guard let stored = states.fold(of: self) else { return nil }
+      let through = stored.snapshot().through
+      guard stored.holds(try log.removedRows(tables: tables, after: through)) else { return nil }
+      follower.fold = stored
+      return through
+    }
+    guard let start else { return false }
+    try replay(log, after: start)
+    return true
+  }
+
+  /// The state to be stored, as it is now; nil while the log is folded, or where it cannot be.
+  func image() -> StateImage? {
+    follower.withLock { $0.waiting == nil ? $0.fold.image() : nil }
+  }
+
+  /// Whether the engine reads a table.
+  package func reads(table: String) -> Bool {
+    mapping.interactionTable.name == table || mapping.itemTable?.name == table
+  }
+
+  /// The user of a row of the interaction table.
+  package func user(of row: [Value], in table: String) -> String? {
+    guard mapping.interactionTable.name == table,
+      let place = mapping.interactionTable.index(of: configuration.data.userColumn),
+      place < row.count
+    else { return nil }
+    switch row[place] {
+    case .string(let text): return text
+    case .int(let number): return String(number)
+    default: return nil
+    }
+  }
+
+  /// Forgets what is kept in memory of a user beside the state.
+  func forgetCaches(of user: UserID) {
+    for model in generation?.models ?? [] { model.forget(user) }
+    preparedQueries.withLock { $0.removeAll() }
+  }
+
+  /// Waits until the state holds a position of the log.
+  ///
+  /// - Throws: `position_not_reached` where the log itself has not come so far within a second.
+  package func reach(_ position: LogPosition) async throws {
+    for _ in 0..<200 {
+      if asOf >= position { return }
+      try await Task.sleep(for: .milliseconds(5))
+    }
+    throw Diagnostic(
+      .unavailable, code: "position_not_reached",
+      "The engine `\(name)` is at position \(asOf.rawValue); the query asks for "
+        + "\(position.rawValue).", at: "at_least",
+      help: "Send the query again, or leave at_least out.")
   }
 
   /// Sees one commit, on the log's own thread and in its order.

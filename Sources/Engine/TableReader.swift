@@ -91,7 +91,7 @@ final class TableReader: Sendable {
   }
 
   /// Columns hold bytes as Base64.
-  private static func cell(_ value: Value) -> Value {
+  static func cell(_ value: Value) -> Value {
     if case .bytes(let bytes) = value { return .string(Data(bytes).base64EncodedString()) }
     return value
   }

@@ -23,6 +23,13 @@ final class UserVectorCache: Sendable {
   /// - Parameter capacity: users in each half; 32,768 users of 64 numbers and 50 tokens are 15 MB.
   init(capacity: Int = 32_768) { self.capacity = capacity }
 
+  func forget(_ user: UserID) {
+    halves.withLock { halves in
+      halves.young[user] = nil
+      halves.old[user] = nil
+    }
+  }
+
   func vector(
     of user: UserID, for tokens: [ItemToken], encode: () -> [Float]
   ) -> [Float] {

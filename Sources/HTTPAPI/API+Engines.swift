@@ -20,7 +20,7 @@ extension API {
   }
 
   func createEngine(_ request: APIRequest) async throws -> APIReply {
-    let text = String(decoding: try await request.body(), as: UTF8.self)
+    let text = String(decoding: try await wholeBody(request), as: UTF8.self)
     let isYAML = request.contentType?.contains("yaml") ?? false
     let engine = try await database.createEngine(
       parsing: text, origin: isYAML ? "engine.yaml" : "body")
@@ -64,6 +64,7 @@ extension API {
         at: "query", help: "Write \"SELECT ...\", or the JSON form of a query.")
     }
     let call = try Self.call(body, text: text)
+    if let position = call.atLeast { try await engine.reach(position) }
     let withMetadata = try Self.flag("return_metadata", body) ?? false
     return Self.answer(try engine.answer(call), withMetadata: withMetadata)
   }
@@ -73,13 +74,14 @@ extension API {
   ) async throws -> APIReply {
     let engine = try database.engine(named: name)
     let saved = try engine.savedQuery(named: query)
-    let bytes = try await request.body()
+    let bytes = try await wholeBody(request)
     // The published command line sends an empty body.
     let body = bytes.isEmpty ? .object([]) : try JSON(parsing: bytes)
     let given = try Self.call(body, text: saved.text)
     var call = given
     call.parameters = try saved.call(with: given.parameters).parameters
     call.queryName = saved.name
+    if let position = call.atLeast { try await engine.reach(position) }
     let withMetadata = try Self.flag("return_metadata", body) ?? true
     return Self.answer(try engine.answer(call), withMetadata: withMetadata)
   }
@@ -95,6 +97,7 @@ extension API {
     let call = try Self.call(body, text: text)
     if let name = QueryCall.rankingEngine(text) {
       let engine = try database.engine(named: name)
+      if let position = call.atLeast { try await engine.reach(position) }
       return Self.answer(try engine.answer(call), withMetadata: true)
     }
     return Self.json(Self.statements(try database.answer(call)))
@@ -127,6 +130,14 @@ extension API {
         code: "wrong_type",
         "`pagination_key` is a text of 1 to 1000 bytes, not \(other.kindName) like this.",
         at: "pagination_key")
+    }
+    switch body["at_least"] {
+    case nil, .null?: break
+    case .int(let position)? where position >= 0: call.atLeast = LogPosition(position)
+    case let other?:
+      throw Diagnostic(
+        code: "wrong_type", "`at_least` is \(other.text); it must be a log position.",
+        at: "at_least", help: "Give the `as_of` of an insert's answer.")
     }
     switch body["seed"] {
     case nil, .null?: break

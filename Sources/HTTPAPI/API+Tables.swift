@@ -1,5 +1,6 @@
 import Domain
 import Engine
+import Foundation
 import Ingest
 import Storage
 
@@ -8,8 +9,10 @@ extension API {
     Self.json(["tables": .array(database.tables.map { .object(Self.members(of: $0)) })])
   }
 
-  func viewTable(_ name: String) throws -> APIReply {
-    let table = try database.table(named: name)
+  func viewTable(_ name: String) async throws -> APIReply {
+    let table = try await offThePool { try database.table(named: name) }
+    let alerts = try database.schemaAlerts(table: name)
+    let dead = try await offThePool { try database.deadLetterCounts(table: name) }
     var members = Self.members(of: table)
     members.append(
       JSON.Member(
@@ -21,6 +24,13 @@ extension API {
       members.append(JSON.Member("rules", table.schema.rules.json))
     }
     members.append(JSON.Member("row_count", .int(Int64(table.rowCount))))
+    members.append(
+      JSON.Member("dead_letter_count", .int(Int64(dead.reduce(0) { $0 + $1.count }))))
+    members.append(
+      JSON.Member(
+        "warning_message",
+        alerts.isEmpty ? .null : .string(alerts.map(\.message).joined(separator: "\n"))))
+    members.append(JSON.Member("alerts", .array(alerts.map(\.json))))
     return Self.json(.object(members))
   }
 
@@ -41,55 +51,30 @@ extension API {
     return Self.json(["message": .string("Table `\(schema.name)` is ready.")])
   }
 
-  func insert(_ request: APIRequest, into table: String) async throws -> APIReply {
-    let bytes = try await request.body()
-    let body = try JSON(parsing: bytes)
-    let receipt: IngestReceipt
-    do {
-      var ingest = IngestRequest(
-        source: "http", table: table, records: try InsertBody.records(body))
-      ingest.byteCount = bytes.count
-      receipt = try await database.ingest(ingest)
-    } catch let problems as Diagnostics {
-      // A row that does not fit its table is a bad request, by the documented API.
-      return Self.failure(problems, invalidStatus: 400)
-    }
-    return Self.inserted(receipt)
+  func alterTable(_ request: APIRequest) async throws -> APIReply {
+    let schema = try await database.alterTable(try await jsonBody(request))
+    return Self.json([
+      "message": .string("Table `\(schema.name)` is changed."),
+      "schema": .object(
+        schema.columns.map { JSON.Member($0.name, .string($0.type.rawValue)) }),
+    ])
   }
 
-  /// The answer to an insert whose receipt is there: an error where nothing went in.
-  static func inserted(_ receipt: IngestReceipt) -> APIReply {
-    if receipt.accepted == 0, receipt.dead > 0 {
-      var problems = receipt.problems
-      problems.append(
-        Diagnostic(
-          code: "dead_letters",
-          receipt.dead == 1
-            ? "The row does not fit; it is kept as a dead letter."
-            : "None of the \(receipt.dead) rows fits; they are kept as dead letters.",
-          help: "Mend the table or its rules, then: riffle dead-letters replay."))
-      return failure(Diagnostics(problems), invalidStatus: 400)
+  func alerts(_ table: String?) throws -> APIReply {
+    Self.json(["alerts": .array(try database.schemaAlerts(table: table).map(\.json))])
+  }
+
+  func clearAlerts(_ table: String) throws -> APIReply {
+    let count = try database.clearSchemaAlerts(table: table)
+    return Self.json(["message": .string("Cleared \(count) alerts of `\(table)`.")])
+  }
+
+  /// Runs what waits for the disk on a thread that is none of the shared pool's.
+  func offThePool<Answer: Sendable>(
+    _ body: @escaping @Sendable () throws -> Answer
+  ) async throws -> Answer {
+    try await withCheckedThrowingContinuation { continuation in
+      DispatchQueue.global().async { continuation.resume(with: Result { try body() }) }
     }
-    var out: [UInt8] = []
-    out.reserveCapacity(160)
-    out += "{\"message\":\"Inserted ".utf8
-    out += String(receipt.accepted).utf8
-    out += (receipt.accepted == 1 ? " row" : " rows").utf8
-    if receipt.dead > 0 { out += "; \(receipt.dead) did not fit and are kept as dead letters".utf8 }
-    out += ".\",\"as_of\":".utf8
-    out += String(receipt.through.rawValue).utf8
-    out += ",\"accepted\":\(receipt.accepted)".utf8
-    if receipt.replaced > 0 { out += ",\"replaced\":\(receipt.replaced)".utf8 }
-    if receipt.isRepetition { out += ",\"repeated\":true".utf8 }
-    if receipt.dead > 0 {
-      out += ",\"dead_letters\":\(receipt.dead),\"problems\":".utf8
-      JSON.array(receipt.problems.map { EngineDetails.json($0) }).write(into: &out)
-    }
-    if !receipt.alerts.isEmpty {
-      out += ",\"alerts\":".utf8
-      JSON.array(receipt.alerts.map(\.json)).write(into: &out)
-    }
-    out += "}".utf8
-    return Self.bytes(out)
   }
 }

@@ -1,6 +1,7 @@
 import Domain
 package import Engine
 import Foundation
+import Ingest
 package import Logging
 
 /// A request as the API sees it, whichever way it came: over a socket or from inside the process.
@@ -10,22 +11,49 @@ package struct APIRequest: Sendable {
   package var path: String
   package var contentType: String?
   package var apiKey: String?
-  /// Reads the whole body. It is called at most once, and only where the route takes a body.
-  package var body: @Sendable () async throws -> [UInt8]
+  /// What stands behind the `?` of the address.
+  package var parameters: [String: String] = [:]
+  package var idempotencyKey: String?
+  package var contentEncoding: String?
+  /// The length that the sender announced; 0 where none.
+  package var announcedBytes = 0
+  /// Gives the body piece by piece, as it was sent. It is called at most once, and only where the
+  /// route takes a body; the sender is held up while a piece is worked on.
+  package var eachChunk: @Sendable (_ body: ([UInt8]) async throws -> Void) async throws -> Void
 
   package init(
     _ method: String, _ path: String, contentType: String? = nil, apiKey: String? = nil,
-    body: @escaping @Sendable () async throws -> [UInt8] = { [] }
+    eachChunk: @escaping @Sendable (_ body: ([UInt8]) async throws -> Void) async throws -> Void
   ) {
     self.method = method
     self.path = path
     self.contentType = contentType
     self.apiKey = apiKey
-    self.body = body
+    self.eachChunk = eachChunk
+  }
+
+  /// A request whose body is at hand.
+  ///
+  /// - Parameter path: may hold parameters behind a `?`.
+  package init(
+    _ method: String, _ path: String, contentType: String? = nil, apiKey: String? = nil,
+    body: [UInt8] = []
+  ) {
+    let parts = path.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+    self.init(method, String(parts[0]), contentType: contentType, apiKey: apiKey) { each in
+      if !body.isEmpty { try await each(body) }
+    }
+    for pair in parts.dropFirst().first?.split(separator: "&") ?? [] {
+      let sides = pair.split(separator: "=", maxSplits: 1)
+      guard let name = sides.first else { continue }
+      let value = sides.count > 1 ? String(sides[1]) : ""
+      parameters[name.removingPercentEncoding ?? String(name)] =
+        value.removingPercentEncoding ?? value
+    }
   }
 }
 
-/// An answer: always JSON.
+/// An answer: JSON, except where `headers` name another `content-type`.
 package struct APIReply: Sendable {
   package var status: Int
   /// Beside `content-type`, with lower-case names.
@@ -49,11 +77,17 @@ private struct RouteProblem: Error {
 package struct API: Sendable {
   package let database: RiffleDatabase
   let apiKey: String?
+  let maximumBodyBytes: Int
   private let logger: Logger
 
-  package init(database: RiffleDatabase, apiKey: String? = nil, logger: Logger) {
+  /// - Parameter maximumBodyBytes: what a body that is read as a whole may hold, unpacked.
+  package init(
+    database: RiffleDatabase, apiKey: String? = nil, maximumBodyBytes: Int = 64 << 20,
+    logger: Logger
+  ) {
     self.database = database
     self.apiKey = apiKey
+    self.maximumBodyBytes = maximumBodyBytes
     self.logger = logger
   }
 
@@ -98,23 +132,63 @@ package struct API: Sendable {
     case "readyz" where segments.count == 1:
       try allow(["GET", "HEAD"], request)
       return ready()
+    case "metrics" where segments.count == 1:
+      try allow(["GET"], request)
+      try authorize(request)
+      return try metrics()
     case "v2": break
     default: throw Self.unknownRoute(request)
     }
     try authorize(request)
     switch (segments.count, segments.dropFirst().first ?? "") {
     case (2, "tables"):
-      try allow(["GET", "POST"], request)
+      try allow(["GET", "POST", "PATCH"], request)
       if request.method == "GET" { return listTables() }
+      if request.method == "PATCH" { return try await alterTable(request) }
       return try await createTable(request)
     case (3, "tables"):
       try allow(["GET", "DELETE"], request)
-      if request.method == "GET" { return try viewTable(segments[2]) }
+      if request.method == "GET" { return try await viewTable(segments[2]) }
       try await database.deleteTable(named: segments[2])
       return Self.json(["message": .string("The table `\(segments[2])` is deleted.")])
     case (4, "tables") where segments[3] == "insert":
       try allow(["POST"], request)
       return try await insert(request, into: segments[2])
+    case (4, "tables") where segments[3] == "alerts":
+      try allow(["GET", "DELETE"], request)
+      if request.method == "GET" { return try alerts(segments[2]) }
+      return try clearAlerts(segments[2])
+    case (2, "alerts"):
+      try allow(["GET"], request)
+      return try alerts(nil)
+    case (2, "dead-letters"):
+      try allow(["GET", "DELETE"], request)
+      if request.method == "GET" { return try await listDeadLetters(request) }
+      return try await dropDeadLetters(request)
+    case (3, "dead-letters") where segments[2] == "counts":
+      try allow(["GET"], request)
+      return try await countDeadLetters(request)
+    case (3, "dead-letters") where segments[2] == "replay":
+      try allow(["POST"], request)
+      return try await replayDeadLetters(request)
+    case (3, "dead-letters"):
+      try allow(["GET"], request)
+      return try viewDeadLetter(segments[2])
+    case (3, "users"):
+      try allow(["DELETE"], request)
+      return try await eraseUser(segments[2])
+    case (4, "users") where segments[3] == "export":
+      try allow(["GET"], request)
+      return try await exportUser(segments[2])
+    case (2, "views"):
+      try allow(["GET", "POST", "PATCH"], request)
+      if request.method == "GET" { return listViews() }
+      return try await setView(request)
+    case (3, "views"):
+      try allow(["GET", "DELETE"], request)
+      if request.method == "GET" { return try await viewView(segments[2]) }
+      try await database.deleteView(named: segments[2])
+      return Self.json(["message": .string("The view `\(segments[2])` is deleted.")])
     case (2, "query"):
       try allow(["POST"], request)
       return try await globalQuery(request)
@@ -163,7 +237,8 @@ package struct API: Sendable {
       "There is nothing at \(request.method) \(request.path).",
       help: "Routes: /livez, /readyz, /v2/tables, /v2/tables/{table}, /v2/tables/{table}/insert, "
         + "/v2/engines, /v2/engines/{engine}, /v2/engines/{engine}/query, "
-        + "/v2/engines/{engine}/queries, /v2/engines/{engine}/queries/{query}, /v2/query.")
+        + "/v2/engines/{engine}/queries, /v2/engines/{engine}/queries/{query}, /v2/query, "
+        + "/v2/views, /v2/views/{view}, /v2/dead-letters, /v2/alerts, /v2/users/{user}, /metrics.")
   }
 
   private func authorize(_ request: APIRequest) throws {
@@ -186,6 +261,43 @@ package struct API: Sendable {
   }
 
   func jsonBody(_ request: APIRequest) async throws -> JSON {
-    try JSON(parsing: try await request.body())
+    try JSON(parsing: try await wholeBody(request))
+  }
+
+  /// Reads the body to its end, unpacked.
+  func wholeBody(_ request: APIRequest) async throws -> [UInt8] {
+    if request.announcedBytes > maximumBodyBytes { throw BodyTooLarge(limit: maximumBodyBytes) }
+    var out: [UInt8] = []
+    try await unpackedChunks(request, isStream: false) { chunk in
+      if out.isEmpty { out = chunk } else { out += chunk }
+      if out.count > maximumBodyBytes { throw BodyTooLarge(limit: maximumBodyBytes) }
+    }
+    return out
+  }
+
+  /// Gives the body piece by piece, unpacked where it is gzip.
+  func unpackedChunks(
+    _ request: APIRequest, isStream: Bool, _ each: ([UInt8]) async throws -> Void
+  ) async throws {
+    switch request.contentEncoding?.lowercased() {
+    case nil, "", "identity":
+      try await request.eachChunk(each)
+    case "gzip", "x-gzip":
+      let inflater =
+        isStream
+        ? try Inflater(limit: .max, mostRatio: 200) : try Inflater(limit: maximumBodyBytes)
+      do {
+        try await request.eachChunk { try await inflater.unpack($0, each) }
+        try inflater.finish()
+      } catch let problem as Diagnostic where problem.code == "unpacked_too_large" {
+        throw RouteProblem(status: 413, headers: [:], diagnostic: problem)
+      }
+    case let other?:
+      throw RouteProblem(
+        status: 415, headers: ["accept-encoding": "gzip"],
+        diagnostic: Diagnostic(
+          code: "unsupported_encoding", "Bodies packed with `\(other)` are not read.",
+          at: "content-encoding", help: "Send gzip, or the body as it is."))
+    }
   }
 }

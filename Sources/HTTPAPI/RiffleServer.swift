@@ -33,8 +33,9 @@ package struct RiffleServer: Sendable {
     self.options = options
     application = Application(
       responder: RiffleResponder(
-        api: API(database: database, apiKey: options.apiKey, logger: logger),
-        maximumBodyBytes: options.maximumBodyBytes),
+        api: API(
+          database: database, apiKey: options.apiKey, maximumBodyBytes: options.maximumBodyBytes,
+          logger: logger)),
       configuration: ApplicationConfiguration(
         address: .hostname(options.host, port: options.port), serverName: "riffle"),
       onServerRunning: { channel in
@@ -68,23 +69,27 @@ private struct RiffleResponder: HTTPResponder {
   typealias Context = BasicRequestContext
 
   let api: API
-  let maximumBodyBytes: Int
 
   func respond(to request: Request, context: BasicRequestContext) async -> Response {
-    let limit = maximumBodyBytes
-    let announced = request.headers[.contentLength].flatMap { Int($0) } ?? 0
-    let reply = await api.answer(
-      APIRequest(
-        request.method.rawValue, request.uri.path, contentType: request.headers[.contentType],
-        apiKey: Self.apiKeyField.flatMap { request.headers[$0] },
-        body: {
-          if announced > limit { throw BodyTooLarge(limit: limit) }
-          do {
-            return Array(try await request.body.collect(upTo: limit).readableBytesView)
-          } catch is NIOTooManyBytesError {
-            throw BodyTooLarge(limit: limit)
-          }
-        }))
+    var call = APIRequest(
+      request.method.rawValue, request.uri.path, contentType: request.headers[.contentType],
+      apiKey: Self.apiKeyField.flatMap { request.headers[$0] },
+      eachChunk: { each in
+        for try await buffer in request.body { try await each(Array(buffer.readableBytesView)) }
+      })
+    if call.apiKey == nil, let bearer = request.headers[.authorization], bearer.hasPrefix("Bearer ")
+    {
+      call.apiKey = String(bearer.dropFirst(7))
+    }
+    call.contentEncoding = request.headers[.contentEncoding]
+    call.idempotencyKey = Self.idempotencyField.flatMap { request.headers[$0] }
+    if request.uri.query != nil {
+      for (name, value) in request.uri.queryParameters {
+        call.parameters[String(name)] = String(value)
+      }
+    }
+    call.announcedBytes = request.headers[.contentLength].flatMap { Int($0) } ?? 0
+    let reply = await api.answer(call)
     var headers: HTTPFields = [.contentType: "application/json"]
     for (name, value) in reply.headers {
       if let field = HTTPField.Name(name) { headers[field] = value }
@@ -99,4 +104,5 @@ private struct RiffleResponder: HTTPResponder {
   }
 
   private static let apiKeyField = HTTPField.Name("x-api-key")
+  private static let idempotencyField = HTTPField.Name("idempotency-key")
 }

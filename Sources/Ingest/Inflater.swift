@@ -4,22 +4,26 @@ package import Domain
 /// Unpacks a gzip stream piece by piece.
 ///
 /// Several gzip members one after another are one stream, as `cat a.gz b.gz` makes. A stream that
-/// unpacks to more than is allowed, or to more than a thousand times its size, is refused on the
-/// way: its end is never waited for.
+/// unpacks to more than is allowed is refused on the way: its end is never waited for.
 package final class Inflater {
   private let stream: UnsafeMutablePointer<z_stream>
   private let limit: Int
+  private let mostRatio: Int
   /// Bytes taken in and given out.
   package private(set) var packedBytes = 0
   package private(set) var unpackedBytes = 0
   private var isFinished = false
 
-  /// gzip packs a run of one byte about a thousandfold and nothing tighter.
-  private static let mostRatio = 1_100
+  /// So much may unpack at any ratio.
+  private static let freeBytes = 16 << 20
 
-  /// - Parameter limit: the most bytes that the stream may unpack to.
-  package init(limit: Int) throws(Diagnostic) {
+  /// - Parameters:
+  ///   - limit: the most bytes that the stream may unpack to.
+  ///   - mostRatio: beyond the first 16 MiB it may not unpack to more than so many times its size.
+  ///     Rows of events pack ten to fiftyfold; a run of one byte a thousandfold.
+  package init(limit: Int, mostRatio: Int = 1_100) throws(Diagnostic) {
     self.limit = limit
+    self.mostRatio = mostRatio
     stream = .allocate(capacity: 1)
     stream.initialize(to: z_stream())
     // 15 bits of window; 16 more ask for the gzip header.
@@ -49,10 +53,14 @@ package final class Inflater {
       offset += consumed
       packedBytes += consumed
       unpackedBytes += produced
-      if unpackedBytes > limit || unpackedBytes > (packedBytes + 1024) * Self.mostRatio {
+      if unpackedBytes > limit
+        || (unpackedBytes > Self.freeBytes && unpackedBytes / mostRatio > packedBytes)
+      {
         throw Diagnostic(
           code: "unpacked_too_large",
-          "The body unpacks to more than \(min(limit, unpackedBytes)) bytes.",
+          unpackedBytes > limit
+            ? "The body unpacks to more than \(limit) bytes."
+            : "The body unpacks to more than \(mostRatio) times its size.",
           at: "body", help: "Send the rows in smaller requests.")
       }
       if produced > 0 {

@@ -1,5 +1,6 @@
 import Columns
 package import Domain
+import Foundation
 
 /// The fold from the log to the state, owned by the one writer.
 ///
@@ -9,7 +10,7 @@ package final class StateFold {
   package private(set) var mapping: EntityMapping
   private var state: StateSnapshot
   /// The log position of the item row that describes each catalog row; 0 where none does.
-  private var describedBy: [Int64] = []
+  private(set) var describedBy: [Int64] = []
   /// Earlier rows of items that a later row describes, kept only where the later one may go without
   /// them (see `EntityMapping.mayUncoverOlderItems`).
   private var olderDescriptions: [CatalogRow: [LoggedRow]] = [:]
@@ -24,6 +25,33 @@ package final class StateFold {
 
   private static func places(_ mapping: EntityMapping) -> [Int] {
     mapping.catalogColumns.dropFirst().compactMap { mapping.itemTable?.index(of: $0.name) }
+  }
+
+  /// Takes up a stored state. To be called before the first commit.
+  func restore(_ stored: StateSnapshot, describedBy: [Int64]) {
+    state = stored
+    self.describedBy = describedBy
+  }
+
+  /// Whether rows that have gone since can be undone: the state holds every one of them. A state that
+  /// does not is none of this log.
+  package func holds(_ batches: [CommittedBatch]) -> Bool {
+    batches.allSatisfy { batch in
+      if batch.table == mapping.interactionTable.name {
+        return batch.replaced.allSatisfy { logged in
+          guard let (user, item) = ids(of: logged) else { return true }
+          guard let code = state.userNames.code(of: user), let row = state.row(of: ItemID(item))
+          else { return false }
+          return state.users[Int(code)].holds(interaction(of: logged, row))
+        }
+      }
+      guard batch.table == mapping.itemTable?.name, let place = mapping.itemTableIDPlace else {
+        return true
+      }
+      return batch.replaced.allSatisfy { logged in
+        StateFold.text(logged.values[place]).map { state.row(of: ItemID($0)) != nil } ?? true
+      }
+    }
   }
 
   /// Follows a change of the tables: columns were added or widened. Rows that come from now on are
@@ -90,8 +118,12 @@ package final class StateFold {
     let row = self.row(of: item)
     let code = Int(state.userNames.intern(user))
     if code == state.users.count { state.users.append(UserState()) }
-    state.users[code].insert(interaction(of: logged, row))
+    let interaction = interaction(of: logged, row)
+    state.users[code].insert(interaction)
     state.interactionCounts[row.index] += 1
+    if interaction.isPositive {
+      state.trendWeights[row.index] += StateFold.trendWeight(interaction.time)
+    }
     state.interactionCount += 1
     if mapping.itemTable == nil, !state.listed[row.index] {
       state.listed[row.index] = true
@@ -105,17 +137,37 @@ package final class StateFold {
       state.skippedRowCount -= 1
       return false
     }
-    guard let code = state.userNames.code(of: user),
-      let row = state.row(of: ItemID(item)),
-      state.users[Int(code)].remove(interaction(of: logged, row))
-    else { preconditionFailure("a row was replaced that the state never held") }
+    guard let code = state.userNames.code(of: user), let row = state.row(of: ItemID(item)) else {
+      preconditionFailure("a row was replaced that the state never held")
+    }
+    let interaction = interaction(of: logged, row)
+    guard state.users[Int(code)].remove(interaction) else {
+      preconditionFailure("a row was replaced that the state never held")
+    }
     state.interactionCounts[row.index] -= 1
+    if state.interactionCounts[row.index] == 0 {
+      // Nothing is left, not even what subtracting leaves of a sum.
+      state.trendWeights[row.index] = 0
+    } else if interaction.isPositive {
+      state.trendWeights[row.index] = max(
+        0, state.trendWeights[row.index] - StateFold.trendWeight(interaction.time))
+    }
     state.interactionCount -= 1
     if mapping.itemTable == nil, state.interactionCounts[row.index] == 0 {
       state.listed[row.index] = false
       return true
     }
     return false
+  }
+
+  /// The weight of a positive interaction in its item's trend.
+  ///
+  /// It doubles with each week since 2020, so that sums need not be scaled down as time goes on and
+  /// their order does not depend on the moment (forward decay: Cormode, Shkapenyuk, Srivastava, Xu,
+  /// *Forward Decay*, ICDE 2009). The exponent is held within what a double can hold.
+  static func trendWeight(_ time: Timestamp) -> Double {
+    let weeks = (time.secondsSinceEpoch - 1_577_836_800) / 604_800
+    return exp2(min(max(weeks, -1000), 1000))
   }
 
   private func ids(of logged: LoggedRow) -> (user: String, item: String)? {
@@ -151,6 +203,7 @@ package final class StateFold {
     state.catalog.set(.string(item), row: row, column: 0)
     state.listed.grow(to: row + 1)
     state.interactionCounts.append(0)
+    state.trendWeights.append(0)
     describedBy.append(0)
     return CatalogRow(row)
   }

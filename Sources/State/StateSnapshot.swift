@@ -19,6 +19,9 @@ package struct StateSnapshot: Sendable {
   package internal(set) var listed: Bitmap
   /// Interactions by catalog row, whatever their labels.
   package internal(set) var interactionCounts: ChunkedVector<Int32>
+  /// What makes an item trend, by catalog row: each positive interaction weighs twice as much as one
+  /// a week older. Only comparisons mean something; see `StateFold.trendWeight`.
+  package internal(set) var trendWeights: ChunkedVector<Double>
   /// Interactions that every user's history holds together.
   package internal(set) var interactionCount: Int
   /// Rows of the interaction table without a user or an item, and rows of the item table without an
@@ -34,11 +37,31 @@ package struct StateSnapshot: Sendable {
     catalog = ColumnTable(mapping.catalogColumns)
     listed = Bitmap(count: 0)
     interactionCounts = ChunkedVector()
+    trendWeights = ChunkedVector()
     interactionCount = 0
     skippedRowCount = 0
     userNames = StringDictionary()
     users = ChunkedVector()
     eventNames = StringDictionary()
+  }
+
+  init(
+    _ mapping: EntityMapping, through: LogPosition, catalog: ColumnTable, listed: Bitmap,
+    counts: ChunkedVector<Int32>, trends: ChunkedVector<Double>, interactionCount: Int,
+    skippedRowCount: Int,
+    userNames: StringDictionary, users: ChunkedVector<UserState>, eventNames: StringDictionary
+  ) {
+    self.through = through
+    catalogVersion = 1
+    self.catalog = catalog
+    self.listed = listed
+    interactionCounts = counts
+    trendWeights = trends
+    self.interactionCount = interactionCount
+    self.skippedRowCount = skippedRowCount
+    self.userNames = userNames
+    self.users = users
+    self.eventNames = eventNames
   }
 
   /// Catalog rows: every item ever named, listed or not.

@@ -37,6 +37,14 @@ package struct UserState: Hashable, Sendable {
 
   package init() {}
 
+  /// - Parameters:
+  ///   - history: in event order.
+  ///   - seen: each item of the history once, ascending.
+  init(history: [Interaction], seen: [CatalogRow]) {
+    self.history = history
+    self.seen = seen
+  }
+
   /// The positive interactions, oldest first.
   package var positives: some BidirectionalCollection<Interaction> & Sendable {
     history.lazy.filter { $0.isPositive }
@@ -72,6 +80,11 @@ package struct UserState: Hashable, Sendable {
     } else if seen[place] != interaction.row {
       seen.insert(interaction.row, at: place)
     }
+  }
+
+  func holds(_ interaction: Interaction) -> Bool {
+    let place = historyPlace(of: interaction)
+    return place < history.count && history[place].position == interaction.position
   }
 
   /// Takes an interaction out, as if it never was.

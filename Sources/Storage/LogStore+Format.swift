@@ -67,6 +67,7 @@ extension LogStore {
             id INTEGER PRIMARY KEY, table_name TEXT NOT NULL, removed_at INTEGER NOT NULL,
             position INTEGER NOT NULL, cells BLOB NOT NULL);
           INSERT INTO _riffle_meta VALUES ('undo_horizon', 0);
+          INSERT INTO _riffle_meta VALUES ('identity', random());
           """)
     }
     if version < 3 {
@@ -114,6 +115,7 @@ extension LogStore {
     try database.execute(
       sql: "CREATE TABLE \(quoted(schema.name)) (_position INTEGER PRIMARY KEY\(columns))")
     try makeUniqueIndex(schema, in: database)
+    try makeTimeIndex(schema, in: database)
     try database.execute(
       sql: "INSERT INTO _riffle_tables (name, schema, created_at) VALUES (?, ?, ?)",
       arguments: [schema.name, schema.stored.text, table.createdAt.microsecondsSinceEpoch])
@@ -127,6 +129,17 @@ extension LogStore {
     try database.execute(
       sql: "CREATE UNIQUE INDEX IF NOT EXISTS \(uniqueIndexName(schema.name)) "
         + "ON \(quoted(schema.name)) (\(keys))")
+  }
+
+  /// Makes the index by which old rows are found, where the table's rows go by their age.
+  private static func makeTimeIndex(_ schema: TableSchema, in database: Database) throws {
+    let name = quoted("_riffle_time_" + schema.name)
+    try database.execute(sql: "DROP INDEX IF EXISTS \(name)")
+    guard let retention = schema.rules.retention, retention.maximumAgeSeconds != nil,
+      let column = retention.timeColumn
+    else { return }
+    try database.execute(
+      sql: "CREATE INDEX \(name) ON \(quoted(schema.name)) (\(quoted(column)))")
   }
 
   /// Brings a stored table into a new form. Columns are added, or widened; none goes.
@@ -168,6 +181,7 @@ extension LogStore {
           """)
       if !new.uniqueKeys.isEmpty { try makeUniqueIndex(new, in: database) }
     }
+    if old.rules.retention != new.rules.retention { try makeTimeIndex(new, in: database) }
     try database.execute(
       sql: "UPDATE _riffle_tables SET schema = ? WHERE name = ?",
       arguments: [new.stored.text, new.name])

@@ -1,3 +1,4 @@
+import Dispatch
 package import Domain
 import GRDB
 
@@ -12,6 +13,23 @@ extension LogStore {
           arguments: [kind, name, json])
       }
     }
+  }
+
+  /// Stores a document and waits for it, on a thread that may wait; a failure is passed over.
+  package func setEntryAndWait(_ entry: RegistryEntry) {
+    let done = DispatchSemaphore(value: 0)
+    do throws(Diagnostic) {
+      try queue.enqueue(
+        .perform { writer in
+          _ = try? writer.transaction(doing: "store the \(entry.kind)") { database in
+            try database.execute(
+              sql: "INSERT OR REPLACE INTO _riffle_entries (kind, name, json) VALUES (?, ?, ?)",
+              arguments: [entry.kind, entry.name, entry.json])
+          }
+          done.signal()
+        })
+      done.wait()
+    } catch {}
   }
 
   /// Removes a document; nothing happens where there is none.

@@ -109,6 +109,7 @@ package final class LogStore: Sendable {
             PRAGMA synchronous = FULL;
             PRAGMA wal_autocheckpoint = 16384;
             PRAGMA cache_size = -65536;
+            PRAGMA secure_delete = ON;
             """)
         if let bytes = limits.databaseBytes {
           let pageBytes = try Int.fetchOne(database, sql: "PRAGMA page_size") ?? 4096
@@ -230,6 +231,20 @@ package final class LogStore: Sendable {
     let queue = queue
     try await perform { [self] (writer) throws(Diagnostic) in
       _ = try schema(of: name)
+      if queue.views[name] != nil {
+        throw Diagnostic(
+          .conflict, code: "table_is_view", "`\(name)` is a view.", at: "table",
+          help: "Delete it as one: DELETE /v2/views/\(name).")
+      }
+      let readers = queue.views.values.filter { $0.sources.contains(name) }
+        .map(\.definition.name).sorted()
+      if !readers.isEmpty {
+        throw Diagnostic(
+          .conflict, code: "table_in_use",
+          "The table `\(name)` is read by the views "
+            + "\(readers.map { "`\($0)`" }.joined(separator: ", ")).", at: "table",
+          help: "Delete those views first.")
+      }
       writer.forget(table: name)
       try writer.transaction(doing: "delete the table `\(name)`") { database in
         try database.execute(sql: "DROP TABLE \(quoted(name))")
@@ -271,6 +286,9 @@ package final class LogStore: Sendable {
 
   // MARK: Rows
 
+  /// What waits for its commit.
+  package var waiting: (rows: Int, bytes: Int) { queue.waiting }
+
   /// The position of the last acknowledged row.
   package var through: LogPosition { queue.through }
 
@@ -310,17 +328,24 @@ package final class LogStore: Sendable {
   /// To follow the log without a gap: buffer what `onCommit` gives, replay, then apply of the
   /// buffer the commits after the position that this returned.
   ///
-  /// - Parameter position: only later rows are given.
+  /// - Parameters:
+  ///   - position: only later rows are given.
+  ///   - undoes: whether rows up to the position that have gone since are given first, as replaced.
   /// - Returns: the position of the last commit that the replay saw.
   @discardableResult
   package func replay(
     tables names: [String], after position: LogPosition = .start, windowRows: Int = 8192,
+    undoing undoes: Bool = false,
     _ body: (_ batches: [CommittedBatch], _ through: LogPosition) throws -> Void
   ) throws -> LogPosition {
     let schemas = try names.map { name throws(Diagnostic) in try schema(of: name) }
     return try translatingFaults(path: path, doing: "read the log") {
       try database.read { database in
         let end = try LogStore.position(database)
+        if undoes {
+          let gone = try removedRows(names, after: position, database)
+          if !gone.isEmpty { try body(gone, position) }
+        }
         var merge = try LogMerge(schemas, after: position, database)
         while let window = try merge.next(windowRows) { try body(window.batches, window.through) }
         return end

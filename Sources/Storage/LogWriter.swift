@@ -178,6 +178,23 @@ final class LogWriter {
     for view in stored ?? [] { shared.set(view, named: view.definition.name) }
   }
 
+  /// Runs statements that stand outside of transactions.
+  func outsideTransactions(
+    doing action: String, _ body: (Database) throws -> Void
+  ) throws(Diagnostic) {
+    try translatingFaults(path: path, doing: action) {
+      try database.barrierWriteWithoutTransaction { database in try body(database) }
+    }
+  }
+
+  /// Moves everything into the database's file and empties the log beside it.
+  func emptyWriteAheadLog() throws(Diagnostic) {
+    // A barrier waits for the readers, who would keep the log's end alive.
+    try outsideTransactions(doing: "empty the write-ahead log") { database in
+      _ = try database.checkpoint(.truncate)
+    }
+  }
+
   /// Forgets the statements of a table that is about to go.
   func forget(table: String) {
     statements[table] = nil

@@ -68,6 +68,10 @@ final class WriterQueue: Sendable {
     set { state.withLock { $0.through = newValue } }
   }
 
+  var waiting: (rows: Int, bytes: Int) {
+    state.withLock { ($0.groupCommit.waitingRows, $0.groupCommit.waitingBytes) }
+  }
+
   // MARK: Tables
 
   var tables: [StoredTable] { state.withLock { Array($0.tables.values) } }

@@ -73,7 +73,7 @@ enum Connection {
       }
     case .directory(let api):
       let reply = await api.answer(
-        APIRequest(method, path, contentType: contentType, body: { body }))
+        APIRequest(method, path, contentType: contentType, body: body))
       (status, bytes) = (reply.status, reply.body)
     }
     let json = (try? JSON(parsing: bytes)) ?? .null

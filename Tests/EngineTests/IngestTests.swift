@@ -1,8 +1,10 @@
+import Columns
 import Domain
 import Engine
 import Foundation
 import Ingest
 import Logging
+import State
 import Storage
 import Testing
 
@@ -39,6 +41,15 @@ private func event(_ id: Int, more: [JSON.Member] = []) -> JSON {
       JSON.Member("ratio", .double(0.5)),
       JSON.Member("created_at", .int(1_700_000_000_000 + Int64(id))),
     ].filter { member in !more.contains { $0.name == member.name } } + more)
+}
+
+/// A small repeatable generator.
+private struct Dice: RandomNumberGenerator {
+  var state: UInt64
+  mutating func next() -> UInt64 {
+    state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+    return state ^ (state >> 29)
+  }
 }
 
 private func request(_ records: [JSON], source: String = "test") -> IngestRequest {
@@ -99,8 +110,9 @@ private func request(_ records: [JSON], source: String = "test") -> IngestReques
           request([event(1), event(2, more: [.init("ratio", "x")])]))
       }
       #expect(problems?.all.map(\.place) == ["data[1].ratio"])
-      #expect(try database.table(named: "events").rowCount == 0)
-      #expect(try database.deadLetters(DeadLetterQuery()).isEmpty)
+      let count = try database.table(named: "events").rowCount
+      let letters = try database.deadLetters(DeadLetterQuery())
+      #expect(count == 0 && letters.isEmpty)
     }
   }
 
@@ -182,5 +194,216 @@ private func request(_ records: [JSON], source: String = "test") -> IngestReques
       #expect(try await database.dropDeadLetters(DeadLetterQuery()) == 1)
       #expect(try database.deadLetterCounts().isEmpty)
     }
+  }
+}
+
+@Suite struct `Retention` {
+  @Test func `lets old rows go by age and by number, and engines follow`() async throws {
+    try await withDatabase { database, _ in
+      let now = Timestamp.now().microsecondsSinceEpoch / 1000
+      func aged(_ id: Int, days: Int64) -> JSON {
+        event(id, more: [.init("created_at", .int(now - days * 86_400_000))])
+      }
+      let engine = try await database.createEngine(
+        parsing: "name: feed\ndata: {interaction_table: events}")
+      _ = try await database.ingest(
+        request((0..<100).map { aged($0, days: Int64($0) / 10) } + [aged(100, days: 0)]))
+      #expect(try await database.applyRetention() == 0)
+      _ = try await database.alterTable([
+        "name": "events", "retention": ["max_age": "5d", "time_column": "created_at"],
+      ])
+      #expect(try await database.applyRetention() == 50)
+      #expect(engine.snapshot.interactionCount == 51)
+      _ = try await database.alterTable(["name": "events", "retention": ["max_rows": 7]])
+      #expect(try await database.applyRetention() == 44)
+      #expect(try database.table(named: "events").rowCount == 7)
+      #expect(engine.snapshot.interactionCount == 7)
+      #expect(engine.asOf == database.through)
+    }
+  }
+}
+
+@Suite struct `Altered tables` {
+  @Test func `reach the catalog of an engine without folding again`() async throws {
+    try await withDatabase { database, path in
+      _ = try await database.createTable([
+        "name": "items", "unique_keys": ["item_id"],
+        "column_schema": ["item_id": "String", "price": "Int32"],
+      ])
+      let engine = try await database.createEngine(
+        parsing: "name: feed\ndata: {interaction_table: events, item_table: items}")
+      _ = try await database.insert(["data": [["item_id": "i1", "price": 3]]], into: "items")
+      _ = try await database.insert(["data": [event(1)]], into: "events")
+      _ = try await database.alterTable([
+        "name": "items", "column_schema": ["price": "Double", "brand": "String"],
+      ])
+      _ = try await database.insert(
+        ["data": [["item_id": "i2", "price": 2.5, "brand": "b"]]], into: "items")
+      let catalog = engine.snapshot.catalog
+      let rows = try ["i1", "i2"].map { id in
+        try #require(engine.snapshot.row(of: ItemID(id))).index
+      }
+      #expect(catalog["price"]?.value(at: rows[0]) == .double(3))
+      #expect(catalog["price"]?.value(at: rows[1]) == .double(2.5))
+      #expect(catalog["brand"]?.value(at: rows[1]) == .string("b"))
+      let problems = await #expect(throws: Diagnostics.self) {
+        _ = try await database.alterTable([
+          "name": "items", "unique_keys": ["brand"], "strct": true,
+          "column_schema": ["price": "Int32", "user_id": "Sting"],
+        ])
+      }
+      #expect(
+        problems?.all.map(\.code) == [
+          "unknown_member", "unique_keys_fixed", "unknown_column_type", "type_not_wider",
+        ])
+      database.close()
+      let again = try RiffleDatabase(
+        opening: path, options: .init(), logger: silentLogger)
+      defer { again.close() }
+      let restored = try again.engine(named: "feed").snapshot
+      let row = try #require(restored.row(of: ItemID("i1"))).index
+      #expect(restored.catalog["price"]?.value(at: row) == .double(3))
+    }
+  }
+
+  @Test func `keep the digits of numbers that become text`() async throws {
+    try await withDatabase(
+      table: ["name": "events", "unique_keys": ["n"], "column_schema": ["n": "Int64"]]
+    ) { database, _ in
+      _ = try await database.insert(["data": [["n": 7], ["n": 8]]], into: "events")
+      _ = try await database.alterTable(["name": "events", "column_schema": ["n": "String"]])
+      _ = try await database.insert(["data": [["n": "007"], ["n": "8"]]], into: "events")
+      var values: [Value] = []
+      try database.rows(of: "events") { rows in values += rows.map { $0.values[0] } }
+      #expect(values == [.string("7"), .string("007"), .string("8")])
+    }
+  }
+}
+
+@Suite struct `Stored states` {
+  private func item(_ random: inout Dice) -> JSON {
+    [
+      "item_id": .string("i\(Int.random(in: 0..<20, using: &random))"),
+      "price": .int(Int64.random(in: 0..<9, using: &random)),
+    ]
+  }
+
+  @Test(arguments: [1, 2] as [UInt64])
+  func `give the same engine as folding the whole log`(seed: UInt64) async throws {
+    try await withDatabase { database, path in
+      let yaml = "name: feed\ndata: {interaction_table: events, item_table: items}"
+      _ = try await database.createTable([
+        "name": "items", "unique_keys": ["item_id"],
+        "column_schema": ["item_id": "String", "price": "Int32"],
+      ])
+      _ = try await database.createEngine(parsing: yaml)
+      var random = Dice(state: seed)
+      func traffic() async throws {
+        for _ in 0..<12 {
+          _ = try await database.ingest(
+            request((0..<40).map { _ in event(Int.random(in: 0..<300, using: &random)) }))
+          _ = try await database.insert(
+            ["data": .array((0..<5).map { _ in item(&random) })], into: "items")
+        }
+      }
+      try await traffic()
+      try await database.storeStates()
+      // Some of what the stored state holds is replaced, and more comes.
+      try await traffic()
+      let expected = try database.engine(named: "feed").snapshot
+      let copy = path + "-killed"
+      defer { try? FileManager.default.removeItem(atPath: copy) }
+      try FileManager.default.copyItem(atPath: path, toPath: copy)
+      try? FileManager.default.removeItem(atPath: copy + "/LOCK")
+      for usesState in [true, false] {
+        if !usesState { try FileManager.default.removeItem(atPath: copy + "/states") }
+        let again = try RiffleDatabase(
+          opening: copy, options: .init(), logger: silentLogger)
+        let state = try again.engine(named: "feed").snapshot
+        #expect(state.through == expected.through)
+        #expect(state.interactionCount == expected.interactionCount)
+        expected.forEachUser { id, user in
+          let other = state.user(id)
+          #expect(other?.history.map(\.position) == user.history.map(\.position))
+          #expect(
+            other?.history.map { state.itemID(of: $0.row) }
+              == user.history.map { expected.itemID(of: $0.row) })
+        }
+        for item in 0..<20 {
+          let id = ItemID("i\(item)")
+          let a = expected.row(of: id).flatMap { expected.catalog["price"]?.value(at: $0.index) }
+          let b = state.row(of: id).flatMap { state.catalog["price"]?.value(at: $0.index) }
+          #expect(a == b)
+        }
+        again.close()
+      }
+    }
+  }
+}
+
+@Suite struct `Erasure of a user` {
+  @Test func `leaves no byte of the id in the data directory`() async throws {
+    try await withDatabase { database, path in
+      let secret = "person-7f3a9c"
+      let engine = try await database.createEngine(
+        parsing: "name: feed\ndata: {interaction_table: events}")
+      for round in 0..<8 {
+        var records: [JSON] = []
+        for i in 0..<60 {
+          let user: [JSON.Member] = i % 5 == 0 ? [.init("user_id", .string(secret))] : []
+          records.append(event(round * 60 + i, more: user))
+        }
+        records.append([
+          "event_id": .string("x\(round)"), "user_id": .string(secret), "ratio": "bad",
+        ])
+        _ = try await database.ingest(request(records))
+        // Rows that are replaced leave copies behind.
+        let again: [JSON] = (0..<30).map { i in
+          event(round * 60 + i, more: [JSON.Member("item_id", "again")])
+        }
+        _ = try await database.ingest(request(again))
+      }
+      var keyed = request([["event_id": "y", "user_id": .string(secret), "ratio": .string(secret)]])
+      keyed.key = "key-" + secret
+      _ = try await database.ingest(keyed)
+      try await database.storeStates()
+      let export = try database.exportUser(secret)
+      let exported = try #require(export["tables"]?["events"]?.array)
+      #expect(exported.count == 48)
+      #expect(exported.allSatisfy { $0["user_id"] == .string(secret) })
+      #expect(export["dead_letters"]?.array?.count == 9)
+      #expect(occurrences(of: secret, in: path) > 0)
+
+      let receipt = try await database.eraseUser(secret)
+      #expect(receipt.rows == ["events": 48] && receipt.deadLetters == 9)
+      #expect(receipt.occurrencesLeft == 0)
+      #expect(occurrences(of: secret, in: path) == 0)
+      #expect(engine.snapshot.user(UserID(secret)) == nil)
+      #expect(engine.asOf >= receipt.through)
+      // The others are all there, and stay so over a restart.
+      let count = try database.table(named: "events").rowCount
+      #expect(engine.snapshot.interactionCount == count)
+      try await database.storeStates()
+      database.close()
+      #expect(occurrences(of: secret, in: path) == 0)
+      let again = try RiffleDatabase(opening: path, options: .init(), logger: silentLogger)
+      defer { again.close() }
+      #expect(try again.engine(named: "feed").snapshot.interactionCount == count)
+      #expect(try again.exportUser(secret)["tables"] == .object([]))
+    }
+  }
+
+  /// How often a text stands in the files of a directory, byte by byte.
+  private func occurrences(of text: String, in path: String) -> Int {
+    var total = 0
+    for case let name as String in FileManager.default.enumerator(atPath: path) ?? .init() {
+      guard let data = FileManager.default.contents(atPath: path + "/" + name) else { continue }
+      var start = data.startIndex
+      while let found = data.range(of: Data(text.utf8), in: start..<data.endIndex) {
+        total += 1
+        start = found.upperBound
+      }
+    }
+    return total
   }
 }

@@ -79,6 +79,20 @@ extension LogStore {
     return try outcome.get()
   }
 
+  /// Checks a definition as `createView` would, without making anything.
+  package func checkView(_ definition: ViewDefinition) async throws(Diagnostics) {
+    let outcome: Result<Void, Diagnostics>
+    do throws(Diagnostic) {
+      outcome = try await perform { [self] (writer) throws(Diagnostic) in
+        do throws(Diagnostics) {
+          _ = try examine(definition, writer, at: Timestamp(microsecondsSinceEpoch: 0))
+          return .success(())
+        } catch { return .failure(error) }
+      }
+    } catch { throw Diagnostics(error) }
+    try outcome.get()
+  }
+
   /// Deletes a view and its rows.
   ///
   /// - Throws: `view_in_use` where another view reads it.

@@ -1,0 +1,202 @@
+import Columns
+import Domain
+import State
+import Testing
+
+@Suite struct `State file` {
+  private static let interactions = TableSchema(
+    name: "events",
+    columns: [
+      ColumnDefinition(name: "user_id", type: .string),
+      ColumnDefinition(name: "item_id", type: .string),
+      ColumnDefinition(name: "created_at", type: .dateTime),
+      ColumnDefinition(name: "event_value", type: .string),
+    ])
+
+  private static let items = TableSchema(
+    name: "items",
+    columns: [ColumnDefinition(name: "item_id", type: .string)]
+      + ColumnType.allCases.enumerated().map {
+        ColumnDefinition(name: "c\($0.offset)", type: $0.element)
+      }, uniqueKeys: ["item_id"])
+
+  private struct Random: RandomNumberGenerator {
+    var state: UInt64
+    mutating func next() -> UInt64 {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return state ^ (state >> 29)
+    }
+  }
+
+  private static func cell(_ type: ColumnType, _ random: inout Random) -> Value {
+    if Int.random(in: 0..<4, using: &random) == 0 { return .null }
+    let number = Int.random(in: -3...3, using: &random)
+    return switch type {
+    case .unknown, .string, .lowCardinalityString, .json, .imageURL: .string("s\(number)")
+    case .bytes: .bytes([UInt8(number + 3)])
+    case .stringArray: .array((0..<(number + 3)).map { .string("t\($0)") })
+    case .int64Array: .array((0..<(number + 3)).map { .int(Int64($0)) })
+    case .float64Array: .array((0..<(number + 3)).map { .double(Double($0)) })
+    case .int32, .int64: .int(Int64(number))
+    case .float, .double: .double(Double(number) / 2)
+    case .bool: .bool(number > 0)
+    case .dateTime: .timestamp(Timestamp(microsecondsSinceEpoch: Int64(number)))
+    }
+  }
+
+  private static func commits(
+    _ count: Int, from start: Int64, _ random: inout Random
+  ) -> [[CommittedBatch]] {
+    var position = start
+    return (0..<count).map { _ in
+      position += 1
+      if Int.random(in: 0..<3, using: &random) == 0 {
+        return [
+          CommittedBatch(
+            table: "items",
+            inserted: [
+              LoggedRow(
+                position: LogPosition(position),
+                values: [.string("i\(Int.random(in: 0..<40, using: &random))")]
+                  + ColumnType.allCases.map { cell($0, &random) })
+            ])
+        ]
+      }
+      return [
+        CommittedBatch(
+          table: "events",
+          inserted: [
+            LoggedRow(
+              position: LogPosition(position),
+              values: [
+                Int.random(in: 0..<20, using: &random) == 0
+                  ? .null : .string("u\(Int.random(in: 0..<30, using: &random))"),
+                .string("i\(Int.random(in: 0..<60, using: &random))"),
+                .timestamp(
+                  Timestamp(
+                    microsecondsSinceEpoch: Int64.random(in: -500...500, using: &random))),
+                .string(Bool.random(using: &random) ? "view" : "like"),
+              ])
+          ])
+      ]
+    }
+  }
+
+  private static func bytes(_ fold: StateFold) throws -> [UInt8] {
+    var out: [UInt8] = []
+    let image = try #require(fold.image())
+    try image.write(database: 7) { out += $0 }
+    return out
+  }
+
+  private static func read(
+    _ bytes: [UInt8], _ mapping: EntityMapping, database: UInt64 = 7
+  ) throws -> StateFold {
+    try bytes.withUnsafeBytes { raw throws(StateFileFault) in
+      try StateFold(mapping, reading: raw, database: database)
+    }
+  }
+
+  private static func expectEqual(_ a: StateSnapshot, _ b: StateSnapshot) {
+    #expect(a.through == b.through && a.itemCount == b.itemCount)
+    #expect(a.interactionCount == b.interactionCount && a.skippedRowCount == b.skippedRowCount)
+    #expect(a.listed == b.listed)
+    for row in 0..<min(a.itemCount, b.itemCount) {
+      #expect(a.interactionCounts[row] == b.interactionCounts[row])
+      #expect(a.trendWeights[row] == b.trendWeights[row])
+      for name in a.catalog.names {
+        #expect(a.catalog[name]?.value(at: row) == b.catalog[name]?.value(at: row))
+      }
+    }
+    var users = 0
+    a.forEachUser { id, user in
+      users += 1
+      #expect(b.user(id) == user)
+    }
+    var others = 0
+    b.forEachUser { _, _ in others += 1 }
+    #expect(users == others)
+  }
+
+  @Test(arguments: [1, 2, 3] as [UInt64])
+  func `gives back the state, which goes on as if nothing had been`(seed: UInt64) throws {
+    var random = Random(state: seed)
+    let mapping = try EntityMapping(interactions: Self.interactions, items: Self.items)
+    let fold = StateFold(mapping)
+    let before = Self.commits(400, from: 0, &random)
+    for (i, commit) in before.enumerated() {
+      fold.apply(commit, through: LogPosition(Int64(i + 1)))
+    }
+    let again = try Self.read(try Self.bytes(fold), mapping)
+    Self.expectEqual(fold.snapshot(), again.snapshot())
+    // New rows, and some of the old ones that go.
+    var after = Self.commits(200, from: 400, &random)
+    for i in after.indices {
+      guard let old = before.indices.randomElement(using: &random),
+        let row = before[old].first?.inserted.first, before[old].first?.table == "events",
+        !after.contains(where: { $0.contains { $0.replaced.contains(row) } })
+      else { continue }
+      if let place = after[i].firstIndex(where: { $0.table == "events" }) {
+        after[i][place].replaced.append(row)
+      }
+    }
+    #expect(again.holds(after.flatMap { $0 }))
+    for (i, commit) in after.enumerated() {
+      fold.apply(commit, through: LogPosition(Int64(i + 401)))
+      again.apply(commit, through: LogPosition(Int64(i + 401)))
+    }
+    Self.expectEqual(fold.snapshot(), again.snapshot())
+  }
+
+  @Test func `is refused where a byte has changed or the end is missing`() throws {
+    var random = Random(state: 5)
+    let mapping = try EntityMapping(interactions: Self.interactions, items: Self.items)
+    let fold = StateFold(mapping)
+    for (i, commit) in Self.commits(60, from: 0, &random).enumerated() {
+      fold.apply(commit, through: LogPosition(Int64(i + 1)))
+    }
+    let whole = try Self.bytes(fold)
+    for place in stride(from: 0, to: whole.count, by: 97) {
+      var changed = whole
+      changed[place] ^= 1 << UInt8(place % 8)
+      #expect(throws: StateFileFault.self) { try Self.read(changed, mapping) }
+      #expect(throws: StateFileFault.self) { try Self.read(Array(whole[..<place]), mapping) }
+    }
+    #expect(throws: StateFileFault.self) { try Self.read(whole, mapping, database: 8) }
+  }
+
+  @Test func `of other tables is refused`() throws {
+    let mapping = try EntityMapping(interactions: Self.interactions, items: Self.items)
+    var wider = Self.items
+    wider.columns.append(ColumnDefinition(name: "more", type: .string))
+    let other = try EntityMapping(interactions: Self.interactions, items: wider)
+    let bytes = try Self.bytes(StateFold(mapping))
+    let fault = #expect(throws: StateFileFault.self) { try Self.read(bytes, other) }
+    #expect(fault?.description == "the tables or the engine have changed since")
+  }
+
+  @Test func `follows a table that gets wider`() throws {
+    var random = Random(state: 9)
+    let mapping = try EntityMapping(interactions: Self.interactions, items: Self.items)
+    let fold = StateFold(mapping)
+    for (i, commit) in Self.commits(100, from: 0, &random).enumerated() {
+      fold.apply(commit, through: LogPosition(Int64(i + 1)))
+    }
+    let before = fold.snapshot()
+    var wider = Self.items
+    wider.columns.append(ColumnDefinition(name: "more", type: .int64))
+    let place = try #require(wider.index(of: "c7"))
+    #expect(wider.columns[place].type == .int32)
+    wider.columns[place].type = .double
+    fold.adopt(try EntityMapping(interactions: Self.interactions, items: wider))
+    let after = fold.snapshot()
+    #expect(after.catalogVersion > before.catalogVersion && after.itemCount == before.itemCount)
+    for row in 0..<after.itemCount {
+      #expect(after.catalog["more"]?.value(at: row) == .null)
+      #expect(
+        after.catalog["c7"]?.value(at: row)
+          == before.catalog["c7"]?.value(at: row).widened(to: .double))
+    }
+    #expect(before.catalog["more"] == nil)
+  }
+}
