@@ -57,7 +57,8 @@ extension EngineConfiguration {
     if var deployment = top.map("deployment") { readDeployment(&deployment) }
     let queries = top.map("queries").map { readQueries($0) } ?? []
     top.finish()
-    guard let name, let data else { return nil }
+    guard let name, var data else { return nil }
+    data.nameQueries(of: name)
     return EngineConfiguration(
       name: name, description: description, tags: tags ?? [], data: data, embeddings: embeddings,
       models: models, tuning: tuning, queries: queries, source: text, json: root.json, warnings: [])
@@ -133,27 +134,29 @@ extension EngineConfiguration {
   static func readTable(
     _ node: SettingNode, at path: String, _ reader: SettingReader
   ) -> TableReference? {
-    if case .string(let name) = node.content { return TableReference(name: name, path: path) }
+    if case .string(let name) = node.content {
+      return TableReference(name: name, columns: nil, query: nil, path: path)
+    }
     guard var map = reader.map(node, at: path) else { return nil }
     let type = map.take("type")
-    if let type, type.content != .string("table") {
-      var help = "Insert the rows into a table and write `{type: table, name: TABLE}`."
-      if type.content == .string("query") {
-        help =
-          "Insert rows that have the columns you select already, and write "
-          + "`{type: table, name: TABLE, columns: [...]}`; `data.schema_override` names columns."
-      }
+    let kinds = ["table", "view", "query"]
+    if let type, !kinds.contains(where: { type.content == .string($0) }) {
       reader.report(
-        "not_available",
-        "A table reference of type \(type.kindName) is not available yet.", at: "\(path).type",
-        type.range, help: help)
+        "invalid_setting", "A table reference is a table, a view or a query.", at: "\(path).type",
+        type.range, help: "Write `type: table`, `type: view` or `type: query`.")
       return nil
     }
-    if type == nil, let query = map.take("query") {
+    // A query without a type is one, as in the documented files.
+    if type?.content == .string("query") || type == nil, let query = map.take("query") {
+      let text = reader.string(query, at: "\(path).query")
+      let columns = map.strings("columns")
+      map.finish()
+      return text.map { TableReference(name: "", columns: columns, query: $0, path: path) }
+    }
+    if type?.content == .string("query") {
       reader.report(
-        "not_available", "A table reference with a `query` is not available yet.",
-        at: "\(path).query", query.range,
-        help: "Insert the rows into a table and write `{type: table, name: TABLE}`.")
+        "missing_key", "The reference has no `query`.", at: "\(path).query", node.range,
+        help: "Write `{type: query, query: \"SELECT ...\"}`.")
       return nil
     }
     let name = map.requiredString("name", help: "Name the table: `{type: table, name: events}`.")
@@ -165,7 +168,7 @@ extension EngineConfiguration {
         help: "Leave it out; put conditions on items into the query's WHERE.")
     }
     map.finish()
-    return name.map { TableReference(name: $0, columns: columns, path: path) }
+    return name.map { TableReference(name: $0, columns: columns, query: nil, path: path) }
   }
 
   // MARK: index

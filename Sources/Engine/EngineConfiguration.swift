@@ -35,6 +35,8 @@ package struct EngineConfiguration: Hashable, Sendable {
     package var name: String
     /// All columns where nil.
     package var columns: [String]?
+    /// The query whose rows are read; they are kept as a view of the name.
+    package var query: String?
     /// Where the reference stands in the file, for errors.
     package var path: String
   }
@@ -51,6 +53,18 @@ package struct EngineConfiguration: Hashable, Sendable {
     package var eventColumn: String?
     /// What `prebuilt('...')` accepts beside `already_seen`.
     package var filters: [Filter] = []
+
+    /// Queries that are read in place of tables are kept as views under names of the engine's own.
+    mutating func nameQueries(of engine: String) {
+      if interactionTable.query != nil { interactionTable.name = "\(engine)-interactions" }
+      if itemTable?.query != nil { itemTable?.name = "\(engine)-items" }
+      if userTable?.query != nil { userTable?.name = "\(engine)-users" }
+    }
+
+    /// The references that are queries.
+    var queries: [TableReference] {
+      [interactionTable, itemTable, userTable].compactMap { $0 }.filter { $0.query != nil }
+    }
   }
 
   /// A table whose rows name items that must not be recommended.

@@ -157,17 +157,16 @@ extension EngineSource {
       default: return nil
       }
     case .table("data", let name): return try rows(of: name)
-    case .table(_, let name): throw Self.noViews(name)
+    case .table("view", let name):
+      if let kept = try rows(of: name) { return kept }
+      throw Diagnostic(
+        code: "unknown_view", "There is no materialised view `\(name)`.",
+        help: "A plain view is read by the global endpoint: POST /v2/query.")
+    case .table: return nil
     }
   }
 
   private func rows(of table: String) throws -> ColumnTable? {
     readsNoRows ? tables.columns(table) : try tables.table(table)
-  }
-
-  static func noViews(_ name: String) -> Diagnostic {
-    Diagnostic(
-      code: "not_available", "There is no view `\(name)`: this build has no views.",
-      help: "Read a table: FROM data.TABLE.")
   }
 }

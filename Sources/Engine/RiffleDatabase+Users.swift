@@ -123,6 +123,8 @@ extension RiffleDatabase {
       _ = try await log.commit(batch)
       receipt.deadLetters = letters.count
     }
+    // What was derived of the rows goes with them.
+    await refreshViews(evenIfNotDue: true)
     desk.erase(user)
     for engine in engines {
       engine.forgetCaches(of: UserID(user))

@@ -87,6 +87,7 @@ package final class RiffleDatabase: Sendable {
     addMetrics { [supervisor] text in text.add(sources: supervisor.all) }
     try restoreSources()
     try restoreEngines()
+    continueFillingViews()
     startChores()
   }
 
@@ -104,6 +105,7 @@ package final class RiffleDatabase: Sendable {
       guard flag.begin() else { return }
       Task { [weak self] in
         await self?.finishErasures()
+        await self?.refreshViews()
         do { try await self?.applyRetention() } catch {
           self?.logger.warning("Old rows could not go", metadata: ["error": "\(error)"])
         }
@@ -138,7 +140,9 @@ package final class RiffleDatabase: Sendable {
   // MARK: tables
 
   package var tables: [TableInfo] {
-    log.tables().map { TableInfo(schema: $0.schema, createdAt: $0.createdAt, rowCount: 0) }
+    log.tables().filter { table in !log.views().contains { $0.definition.name == table.schema.name }
+    }
+    .map { TableInfo(schema: $0.schema, createdAt: $0.createdAt, rowCount: 0) }
   }
 
   /// - Throws: `unknown_table` with the nearest name.
@@ -173,7 +177,7 @@ package final class RiffleDatabase: Sendable {
 
   /// Answers a query of the global endpoint: over tables, or over an engine that it names.
   package func answer(_ call: QueryCall) throws -> [StatementAnswer] {
-    let source = GlobalSource(tables: tableReader, now: .now()) { name in
+    let source = GlobalSource(tables: tableReader, log: log, now: .now()) { name in
       self.registered.withLock { $0.served[name] }
     }
     return try dataQueries.answers(
@@ -220,7 +224,14 @@ package final class RiffleDatabase: Sendable {
     } catch {
       throw Diagnostics(error.all + furtherProblems(in: text, origin: origin))
     }
-    let engine = try prepare(configuration, createdAt: .now(), isRestored: false)
+    let made = try await makeViews(of: configuration)
+    let engine: ServedEngine
+    do {
+      engine = try prepare(configuration, createdAt: .now(), isRestored: false)
+    } catch {
+      await dropViews(made)
+      throw error
+    }
     let isTaken = registered.withLock { engines in
       if engines.following[engine.name] != nil { return true }
       engines.following[engine.name] = engine
@@ -258,6 +269,7 @@ package final class RiffleDatabase: Sendable {
     states.remove(name)
     try await log.removeEntry(kind: RegistryKind.engine, name: name)
     try await log.removeEntry(kind: RegistryKind.generation, name: name)
+    await dropViews(log.views().filter { $0.definition.owner == name }.map(\.definition.name))
     for entry in try log.entries(kind: RegistryKind.partition)
     where entry.name.hasPrefix("\(name)/") {
       try await log.removeEntry(kind: RegistryKind.partition, name: entry.name)
@@ -299,6 +311,7 @@ package final class RiffleDatabase: Sendable {
     var problems: [Diagnostic] = []
     for key in ["interaction_table", "item_table", "user_table"] {
       let reference = settings["data"]?[key]
+      if reference?["query"] != nil { continue }
       guard let name = reference?.string ?? reference?["name"]?.string else { continue }
       do throws(Diagnostic) {
         _ = try log.schema(of: name)

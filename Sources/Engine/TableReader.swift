@@ -132,7 +132,7 @@ private final class KeptTable: Sendable {
   }
 
   /// Columns hold bytes as Base64.
-  private static func cell(_ value: Value) -> Value {
+  static func cell(_ value: Value) -> Value {
     if case .bytes(let bytes) = value { return .string(Data(bytes).base64EncodedString()) }
     return value
   }

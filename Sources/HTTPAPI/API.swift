@@ -235,6 +235,15 @@ package struct API: Sendable {
     case (4, "users") where segments[3] == "export":
       try allow(["GET"], request)
       return try await exportUser(segments[2])
+    case (2, "views"):
+      try allow(["GET", "POST", "PATCH"], request)
+      if request.method == "GET" { return listViews() }
+      return try await setView(request)
+    case (3, "views"):
+      try allow(["GET", "DELETE"], request)
+      if request.method == "GET" { return try await viewView(segments[2]) }
+      try await database.deleteView(named: segments[2])
+      return Self.json(["message": .string("The view `\(segments[2])` is deleted.")])
     case (2, "query"):
       try allow(["POST"], request)
       return try await globalQuery(request)
@@ -302,7 +311,7 @@ package struct API: Sendable {
         + "/v2/engines/{engine}/queries, /v2/engines/{engine}/queries/{query}, /v2/query, "
         + "/v2/sources, /v2/sources/{source}, /v2/sources/{source}/pause, "
         + "/v2/sources/{source}/resume, /v1/batch and the tracking API's other paths, "
-        + "/v2/dead-letters, /v2/alerts, /v2/users/{user}, /metrics.")
+        + "/v2/views, /v2/views/{view}, /v2/dead-letters, /v2/alerts, /v2/users/{user}, /metrics.")
   }
 
   private func authorize(_ request: APIRequest) throws {

@@ -185,6 +185,17 @@ struct RawStatement {
     }
   }
 
+  /// The cell of the current row as SQLite has it.
+  func value(at place: Int32) -> Value {
+    switch sqlite3_column_type(handle, place) {
+    case SQLITE_INTEGER: .int(sqlite3_column_int64(handle, place))
+    case SQLITE_FLOAT: .double(sqlite3_column_double(handle, place))
+    case SQLITE_TEXT: .string(String(decoding: bytes(at: place), as: UTF8.self))
+    case SQLITE_BLOB: .bytes(Array(bytes(at: place)))
+    default: .null
+    }
+  }
+
   /// The bytes of a cell, valid until the next step.
   private func bytes(at place: Int32) -> UnsafeBufferPointer<UInt8> {
     // The address must be asked for before the length: asking may convert the cell.

@@ -24,6 +24,12 @@ extension LogStore {
     groups.reserveCapacity(batch.rows.count)
     for group in batch.rows {
       let schema = try schema(of: group.table)
+      if queue.views[group.table] != nil {
+        throw Diagnostic(
+          .conflict, code: "view_is_derived",
+          "`\(group.table)` is a view: its rows come from its query.", at: "table",
+          help: "Insert the rows into the table that the view reads.")
+      }
       if !batch.isChecked || group.rows.first.map({ $0.count != schema.columns.count }) ?? false {
         for (i, row) in group.rows.enumerated() { try LogStore.check(row, i, schema) }
       }

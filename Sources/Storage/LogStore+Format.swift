@@ -70,6 +70,14 @@ extension LogStore {
           INSERT INTO _riffle_meta VALUES ('identity', random());
           """)
     }
+    if version < 3 {
+      try database.execute(
+        sql: """
+          CREATE TABLE _riffle_views (
+            name TEXT PRIMARY KEY, definition TEXT NOT NULL, state TEXT NOT NULL,
+            created_at INTEGER NOT NULL) WITHOUT ROWID
+          """)
+    }
     try database.execute(
       sql: "UPDATE _riffle_meta SET value = ? WHERE name = 'format'", arguments: [currentVersion])
   }

@@ -77,7 +77,7 @@ package final class LogStore: Sendable {
   }
 
   /// The format that this build writes, and the oldest that it reads.
-  package static let currentVersion: Int64 = 2
+  package static let currentVersion: Int64 = 3
   package static let oldestReadable: Int64 = 1
 
   package let directory: DataDirectory
@@ -95,13 +95,14 @@ package final class LogStore: Sendable {
   package init(_ directory: DataDirectory, limits: Limits = Limits()) throws(Diagnostic) {
     self.directory = directory
     let path = directory.databasePath
-    let (database, tables, through, horizon) = try translatingFaults(
+    let (database, tables, views, through, horizon) = try translatingFaults(
       path: path, doing: "open the database"
     ) {
       var configuration = Configuration()
       configuration.busyMode = .timeout(5)
+      configuration.prepareDatabase { ViewFunctions.install(on: $0) }
       let database = try DatabasePool(path: path, configuration: configuration)
-      let (loaded, horizon) = try database.writeWithoutTransaction { database in
+      let (loaded, views, horizon) = try database.writeWithoutTransaction { database in
         // GRDB opens a pool with `synchronous = NORMAL`, which does not sync each commit.
         try database.execute(
           sql: """
@@ -118,10 +119,11 @@ package final class LogStore: Sendable {
         try LogStore.prepare(database, path: path)
         return (
           try LogStore.load(database, path: path),
+          try LogStore.loadViews(database, path: path),
           LogPosition(try LogStore.number("undo_horizon", database))
         )
       }
-      return (database, loaded.0, loaded.1, horizon)
+      return (database, loaded.0, views, loaded.1, horizon)
     }
     self.database = database
     queue = WriterQueue(
@@ -129,6 +131,9 @@ package final class LogStore: Sendable {
         rowsPerCommit: limits.rowsPerCommit, waitingRowsLimit: limits.waitingRows,
         waitingBytesLimit: limits.waitingBytes),
       tables: tables, through: through)
+    for view in views {
+      queue.set(view, named: view.definition.name)
+    }
     // A thread of its own: commits wait for the disk, which must not hold up the shared pool.
     let thread = Thread { [queue, finished] in
       LogWriter(
@@ -226,6 +231,20 @@ package final class LogStore: Sendable {
     let queue = queue
     try await perform { [self] (writer) throws(Diagnostic) in
       _ = try schema(of: name)
+      if queue.views[name] != nil {
+        throw Diagnostic(
+          .conflict, code: "table_is_view", "`\(name)` is a view.", at: "table",
+          help: "Delete it as one: DELETE /v2/views/\(name).")
+      }
+      let readers = queue.views.values.filter { $0.sources.contains(name) }
+        .map(\.definition.name).sorted()
+      if !readers.isEmpty {
+        throw Diagnostic(
+          .conflict, code: "table_in_use",
+          "The table `\(name)` is read by the views "
+            + "\(readers.map { "`\($0)`" }.joined(separator: ", ")).", at: "table",
+          help: "Delete those views first.")
+      }
       writer.forget(table: name)
       try writer.transaction(doing: "delete the table `\(name)`") { database in
         try database.execute(sql: "DROP TABLE \(quoted(name))")
@@ -237,7 +256,7 @@ package final class LogStore: Sendable {
           try database.execute(sql: statement, arguments: [name])
         }
       }
-      queue.set(nil, named: name)
+      queue.set(nil as StoredTable?, named: name)
     }
   }
 

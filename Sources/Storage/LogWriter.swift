@@ -8,7 +8,7 @@ import GRDBSQLite
 /// need no lock.
 final class LogWriter {
   /// What one batch did to one table.
-  private struct Change {
+  struct Change {
     var table: String
     var inserted: [LoggedRow] = []
     /// Rows that are gone: replaced by one with the same unique key, or removed.
@@ -57,7 +57,7 @@ final class LogWriter {
   }
 
   /// The statements of one table.
-  private struct TableStatements {
+  struct TableStatements {
     var insert: RawStatement
     var delete: RawStatement
     /// Finds a row by its position.
@@ -85,9 +85,9 @@ final class LogWriter {
     }
   }
 
-  private let shared: WriterQueue
+  let shared: WriterQueue
   private let database: DatabasePool
-  private let path: String
+  let path: String
   private var statements: [String: TableStatements] = [:]
   private var savepoint: (begin: RawStatement, release: RawStatement, rollBack: RawStatement)?
   private var own: OwnStatements?
@@ -97,6 +97,8 @@ final class LogWriter {
   var undoHorizon: LogPosition
   /// When answers to idempotent requests were last thrown away.
   private var answersForgottenAt: Timestamp?
+  /// The views that follow a table row by row, by that table; nil until they are looked up.
+  var rowViews: [String: [RowView]]?
 
   init(
     shared: WriterQueue, database: DatabasePool, path: String, through: LogPosition,
@@ -130,6 +132,36 @@ final class LogWriter {
     }
   }
 
+  /// Changes rows without a batch, in a transaction of its own, and shows them to the observer.
+  func derive<Result>(
+    doing action: String,
+    _ body: (Database, _ last: inout LogPosition, _ changes: inout [Change]) throws -> Result
+  ) throws(Diagnostic) -> Result {
+    let before = through
+    var last = before
+    var changes: [Change] = []
+    let result: Result
+    do throws(Diagnostic) {
+      result = try transaction(doing: action) { database in
+        let result = try body(database, &last, &changes)
+        if last > before {
+          let own = try ownStatements(database)
+          try own.keepPosition.bind(last.rawValue, at: 1)
+          _ = try own.keepPosition.step()
+        }
+        return result
+      }
+    } catch {
+      statements = [:]
+      reloadViews()
+      throw error
+    }
+    through = last
+    shared.through = last
+    if last > before { shared.observe(LogWriter.batches(changes, after: before), last) }
+    return result
+  }
+
   /// Reads on the writer's own connection.
   func reading<Result>(
     doing action: String, _ body: (Database) throws -> Result
@@ -137,6 +169,13 @@ final class LogWriter {
     try translatingFaults(path: path, doing: action) {
       try database.writeWithoutTransaction(body)
     }
+  }
+
+  /// Takes the views as they are stored: what a transaction that failed made of them is void.
+  private func reloadViews() {
+    rowViews = nil
+    let stored = try? database.read { try LogStore.loadViews($0, path: path) }
+    for view in stored ?? [] { shared.set(view, named: view.definition.name) }
   }
 
   /// Runs statements that stand outside of transactions.
@@ -157,7 +196,10 @@ final class LogWriter {
   }
 
   /// Forgets the statements of a table that is about to go.
-  func forget(table: String) { statements[table] = nil }
+  func forget(table: String) {
+    statements[table] = nil
+    rowViews = nil
+  }
 
   // MARK: Batches
 
@@ -197,6 +239,7 @@ final class LogWriter {
       }
     } catch {
       statements = [:]
+      reloadViews()
       let fault = fault(error)
       for batch in batches { batch.finish(.failure(fault)) }
       return
@@ -207,7 +250,7 @@ final class LogWriter {
     for (batch, outcome) in zip(batches, outcomes) { batch.finish(outcome) }
   }
 
-  private func fault(_ error: any Error) -> Diagnostic {
+  func fault(_ error: any Error) -> Diagnostic {
     StorageFault.diagnostic(error, path: path, doing: "store the rows")
   }
 
@@ -218,6 +261,7 @@ final class LogWriter {
     let batch = pending.batch
     if let key = batch.key, let known = try answer(to: key, database) { return known }
     let start = last
+    let changesBefore = changes.count
     var replaced = 0
     var inserted = 0
     for group in pending.rows where !group.rows.isEmpty {
@@ -227,6 +271,7 @@ final class LogWriter {
       changes.append(change)
     }
     let removed = try remove(batch.removals, from: database, last: &last, changes: &changes)
+    try followRows(of: changes[changesBefore...].indices, database, &last, &changes)
     for letter in batch.deadLetters { try insert(letter, into: database) }
     if !batch.settledDeadLetters.isEmpty {
       let delete = try ownStatements(database).deleteDeadLetter
@@ -253,7 +298,7 @@ final class LogWriter {
     return receipt
   }
 
-  private func run(_ statement: RawStatement, _ values: [Value]) throws {
+  func run(_ statement: RawStatement, _ values: [Value]) throws {
     for (i, value) in values.enumerated() { try statement.bind(value, at: Int32(i + 1)) }
     _ = try statement.step()
   }
@@ -261,7 +306,7 @@ final class LogWriter {
   // MARK: Rows
 
   /// Inserts the rows of one table, each in place of the row that bears the same unique key.
-  private func insert(
+  func insert(
     _ group: PendingBatch.Rows, into database: Database, last: inout LogPosition
   ) throws -> Change {
     guard let schema = shared.table(group.schema.name)?.schema else {
@@ -296,7 +341,7 @@ final class LogWriter {
 
   /// Takes rows out of their tables. The removal has a place in the log as well: one position for
   /// each table that lost a row.
-  private func remove(
+  func remove(
     _ removals: [LogBatch.Removal], from database: Database, last: inout LogPosition,
     changes: inout [Change]
   ) throws -> Int {
@@ -324,7 +369,7 @@ final class LogWriter {
   }
 
   /// Keeps a row that has gone, where a stored state may hold it.
-  private func keepAside(
+  func keepAside(
     _ row: LoggedRow, of table: String, at position: LogPosition, _ database: Database
   ) throws {
     guard row.position <= undoHorizon else { return }
@@ -410,7 +455,7 @@ final class LogWriter {
     return old
   }
 
-  private func statements(for schema: TableSchema, _ database: Database) throws -> TableStatements {
+  func statements(for schema: TableSchema, _ database: Database) throws -> TableStatements {
     if let known = statements[schema.name] { return known }
     let made = try TableStatements(schema, database)
     statements[schema.name] = made
@@ -427,7 +472,7 @@ final class LogWriter {
   // MARK: Transactions
 
   /// Runs a body so that its failure undoes its own changes only.
-  private func isolated<Result>(
+  func isolated<Result>(
     _ database: Database, _ hasNeighbours: Bool, _ body: () throws -> Result
   ) throws -> Result {
     guard hasNeighbours else { return try body() }
@@ -453,7 +498,7 @@ final class LogWriter {
     }
   }
 
-  private static func inTransaction<Result>(
+  static func inTransaction<Result>(
     _ database: Database, _ body: () throws -> Result
   ) throws -> Result {
     try database.beginTransaction(.immediate)
@@ -470,7 +515,7 @@ final class LogWriter {
   // MARK: What the observer sees
 
   /// The changes of a commit by table, without rows that came and went inside the commit.
-  private static func batches(_ changes: [Change], after before: LogPosition) -> [CommittedBatch] {
+  static func batches(_ changes: [Change], after before: LogPosition) -> [CommittedBatch] {
     var order: [String] = []
     var byTable: [String: CommittedBatch] = [:]
     var superseded: [String: Set<LogPosition>] = [:]

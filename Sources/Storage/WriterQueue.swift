@@ -53,6 +53,7 @@ final class WriterQueue: Sendable {
     var tables: [String: StoredTable]
     var observer: (@Sendable ([CommittedBatch], LogPosition) -> Void)?
     var through: LogPosition
+    var views: [String: StoredView] = [:]
   }
 
   private let state: Mutex<State>
@@ -79,6 +80,14 @@ final class WriterQueue: Sendable {
 
   func set(_ table: StoredTable?, named name: String) {
     state.withLock { $0.tables[name] = table }
+  }
+
+  // MARK: Views
+
+  var views: [String: StoredView] { state.withLock { $0.views } }
+
+  func set(_ view: StoredView?, named name: String) {
+    state.withLock { $0.views[name] = view }
   }
 
   // MARK: Observer

@@ -29,6 +29,7 @@ struct Riffle: AsyncParsableCommand {
       Demo.self, Serve.self, CreateTable.self, UpdateTable.self, TableInsert.self, ListTables.self,
       ViewTable.self, DeleteTable.self, DeadLetters.self, Alerts.self, DeleteUser.self,
       ExportUser.self,
+      CreateView.self, UpdateView.self, ListViews.self, ViewView.self, DeleteView.self,
       CreateEngine.self, ListEngines.self, ViewEngine.self, DeleteEngine.self, Train.self,
       QueryCommand.self,
       Evaluate.self, Ablate.self, Tune.self, ListPolicies.self, Sources.self,

@@ -206,7 +206,7 @@ extension QueryResult {
           "SELECT * FROM text_search(query='x', mode='vector', text_embedding_ref='sasrec') LIMIT 2",
           "not_available", "hugging_face"
         ),
-        ("SELECT COUNT(*) FROM view.v", "not_available", "data.TABLE"),
+        ("SELECT COUNT(*) FROM view.v", "unknown_view", "/v2/query"),
         ("SELECT * FROM items WHERE topic > 5 LIMIT 2", "type_mismatch", "CAST"),
       ]
       for (text, code, help) in cases {
