@@ -154,7 +154,7 @@ struct Binder {
         .prebuilt(name: $0.name, user: $0.user, span: expression.span)
       }
     }
-    let isCacheable = isCacheable(filled)
+    let isCacheable = !expression.takesList && isCacheable(filled)
     if isCacheable, let rows = cache.rows(filled, version: version),
       rows.count == finder.items.rowCount
     {
@@ -355,5 +355,18 @@ struct Binder {
     return Plan.SortKey(
       value: .column(column), name: reference.name.text, isDescending: isDescending,
       nullsFirst: nullsFirst)
+  }
+}
+
+extension Expression {
+  /// Whether a list comes as a parameter: such as a history, which no other request repeats. Its bitmap
+  /// would only push others out of the cache.
+  fileprivate var takesList: Bool {
+    var takes = false
+    _ = mapped { node in
+      if case .isIn(_, let list, _) = node.kind, case .parameter = list.kind { takes = true }
+      return nil
+    }
+    return takes
   }
 }

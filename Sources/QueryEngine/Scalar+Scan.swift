@@ -205,12 +205,15 @@ struct PredicateScan {
       }
     }
     if verdicts.isEmpty { verdicts = [0] }
+    let hasUnknown = verdicts.contains(2)
     let nulls = present(column).isUnknown
     var truth = Truth(wordCount: wordCount)
     verdicts.withUnsafeBufferPointer { verdicts in
       codes.forEachChunk { start, chunk in
         PredicateScan.pack(chunk, into: &truth.isTrue, from: start) { verdicts[Int($0)] == 1 }
-        PredicateScan.pack(chunk, into: &truth.isUnknown, from: start) { verdicts[Int($0)] == 2 }
+        if hasUnknown {
+          PredicateScan.pack(chunk, into: &truth.isUnknown, from: start) { verdicts[Int($0)] == 2 }
+        }
       }
     }
     for i in nulls.indices {
