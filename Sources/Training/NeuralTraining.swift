@@ -75,6 +75,7 @@ package enum GSASRecTraining: NeuralPolicy {
       defaults: [
         "loss_type": .text("gBCE"), "negative_samples_count": .integer(256),
         "negative_sharing": .text("sequence"), "learning_rate": .number(0.004),
+        "learning_rate_schedule": .text("linear"), "n_epochs": .integer(100),
         "initializer_range": .number(0.1), "weight_averaging": .number(0.998),
       ],
       aliases: [
@@ -114,13 +115,14 @@ package enum BERT4RecTraining: NeuralPolicy {
     gives: .vectors,
     parameters: parameters(
       defaults: [
-        "learning_rate": .number(0.002), "initializer_range": .number(0.1),
-        "weight_averaging": .number(0.998), "n_epochs": .integer(200),
+        "learning_rate": .number(0.003), "learning_rate_schedule": .text("cosine"),
+        "initializer_range": .number(0.05),
+        "weight_averaging": .number(0.998), "n_epochs": .integer(80),
         "early_stopping_step": .integer(20),
       ],
       adding: [
         Hyperparameter(
-          "mask_rate", .number(0.01...0.9), default: .number(0.2), search: .numbers(0.1...0.6),
+          "mask_rate", .number(0.01...0.9), default: .number(0.3), search: .numbers(0.1...0.6),
           "The share of a history's items that are hidden and guessed."),
         Hyperparameter(
           "newest_mask_rate", .number(0...1), default: .number(0.1),
