@@ -103,7 +103,7 @@ let package = Package(
     .executableTarget(
       name: "riffle",
       dependencies: [
-        "HTTPAPI", "Engine", "Evaluation", "Models", "Training", "Worlds", "Connectors",
+        "HTTPAPI", "Engine", "Evaluation", "Reports", "Models", "Training", "Worlds", "Connectors",
         .target(name: "KafkaConnector", condition: .when(traits: ["Kafka"])), arguments, logging,
       ],
       swiftSettings: settings),

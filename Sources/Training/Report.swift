@@ -61,3 +61,16 @@ package func evaluate(
     lines: lines, userCount: split.users.count, itemCount: split.dataset.itemCount,
     eventCount: split.dataset.eventCount, fingerprint: split.dataset.fingerprint)
 }
+
+extension Scorecard.Curve {
+  /// The course of a training; nil where the policy knows no epochs.
+  package init?(_ name: String, _ trained: TrainedModel) {
+    guard trained.epochs.count > 1 else { return nil }
+    self.init(
+      name: name,
+      points: trained.epochs.map {
+        Scorecard.Curve.Point(
+          epoch: $0.epoch, loss: $0.loss, validationNDCG: $0.validationNDCG)
+      })
+  }
+}

@@ -32,7 +32,7 @@ struct Riffle: AsyncParsableCommand {
       CreateView.self, UpdateView.self, ListViews.self, ViewView.self, DeleteView.self,
       CreateEngine.self, ListEngines.self, ViewEngine.self, DeleteEngine.self, Train.self,
       QueryCommand.self,
-      Evaluate.self, Ablate.self, Tune.self, ListPolicies.self, Sources.self,
+      Evaluate.self, Report.self, Ablate.self, Tune.self, ListPolicies.self, Sources.self,
       Doctor.self,
     ])
 }
