@@ -374,7 +374,7 @@ final class TrainingQueue: Sendable {
 }
 
 /// The kernels for this processor, or those that `RIFFLE_KERNELS` names.
-func chosenKernels() throws(Diagnostic) -> Kernels {
+package func chosenKernels() throws(Diagnostic) -> Kernels {
   let environment = ProcessInfo.processInfo.environment
   if let kernels = Kernels(environment: environment) { return kernels }
   throw Diagnostic(
