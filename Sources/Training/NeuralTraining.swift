@@ -14,6 +14,11 @@ package protocol NeuralPolicy: Policy {
 }
 
 extension NeuralPolicy {
+  package static func problem(_ settings: PolicySettings) -> SettingsProblem? {
+    // Recurrent units have no heads.
+    kind == .gru4rec ? nil : SASRecTraining.problem(settings)
+  }
+
   package static func train(
     _ data: TrainingSet, _ settings: PolicySettings, _ context: TrainingContext
   ) throws -> TrainedModel {
@@ -116,9 +121,8 @@ package enum BERT4RecTraining: NeuralPolicy {
     parameters: parameters(
       defaults: [
         "learning_rate": .number(0.003), "learning_rate_schedule": .text("cosine"),
-        "initializer_range": .number(0.05),
-        "weight_averaging": .number(0.998), "n_epochs": .integer(80),
-        "early_stopping_step": .integer(20),
+        "initializer_range": .number(0.05), "weight_averaging": .number(0.998),
+        "n_epochs": .integer(80), "early_stopping_step": .integer(20),
       ],
       adding: [
         Hyperparameter(
@@ -208,6 +212,13 @@ package enum GRU4RecTraining: NeuralPolicy {
       ],
       help: ["inner_size": "The width of the state; by default twice `hidden_size`."]),
     inert: SASRecTraining.description.inert, refused: SASRecTraining.description.refused)
+
+  package static func adjust(
+    _ configuration: inout NeuralConfiguration, _ options: inout TrainingOptions,
+    _ settings: PolicySettings, _ data: TrainingSet
+  ) {
+    configuration.heads = 1
+  }
 }
 
 /// The `laclrec` policy: SASRec that learns from altered histories too.

@@ -113,6 +113,16 @@ import Training
     #expect(try weights().safetensors().bytes == after.safetensors().bytes)
   }
 
+  @Test func `heads that do not divide the width are a problem where there are heads`() throws {
+    for kind in NeuralKind.allCases {
+      let policy = try #require(Policies.named(kind.rawValue))
+      var settings = PolicySettings(policy.description)
+      #expect(policy.problem(settings) == nil)
+      settings["n_heads"] = .integer(3)
+      #expect((policy.problem(settings) == nil) == (kind == .gru4rec))
+    }
+  }
+
   @Test func `only the augmenter learns in its epochs, and nothing is validated there`() throws {
     let dataset = Self.ring(users: 60, seed: 7)
     var options = Self.options(.laclrec, epochs: 3)
