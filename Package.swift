@@ -86,11 +86,17 @@ let package = Package(
       ]),
     .executableTarget(
       name: "riffle",
-      dependencies: ["HTTPAPI", "Engine", "Training", "Worlds", arguments, logging],
+      dependencies: [
+        "HTTPAPI", "Engine", "Evaluation", "Models", "Training", "Worlds", arguments, logging,
+      ],
       swiftSettings: settings),
     .executableTarget(
       name: "search-bench", dependencies: ["Kernels", "VectorIndex"],
       path: "Benchmarks/Sources/search-bench", swiftSettings: settings),
+    .executableTarget(
+      name: "policy-bench",
+      dependencies: ["Domain", "Evaluation", "Kernels", "Models", "Neural", "Training"],
+      path: "Benchmarks/Sources/policy-bench", swiftSettings: settings),
     .executableTarget(
       name: "train-bench",
       dependencies: ["Domain", "Evaluation", "Kernels", "Models", "Neural", "Training"],

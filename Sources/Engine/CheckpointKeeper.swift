@@ -19,13 +19,13 @@ final class CheckpointKeeper {
   private var artifact: String?
 
   init(
-    _ queue: TrainingQueue, name: String, policy: SASRecPolicy,
+    _ queue: TrainingQueue, name: String, policy: PolicySettings,
     circumstances: TrainingCircumstances
   ) {
     self.queue = queue
     self.name = name
     key =
-      "\(policy) \(circumstances.threads) \(circumstances.kernels) \(circumstances.fingerprint)"
+      "\(policy.key) \(circumstances.threads) \(circumstances.kernels) \(circumstances.fingerprint)"
     lastSaved = clock.now
   }
 

@@ -1,4 +1,5 @@
 package import Domain
+import Models
 import QueryLanguage
 
 extension EngineConfiguration {
@@ -51,7 +52,7 @@ extension EngineConfiguration {
     }
     let index = top.map("index")
     let training = top.map("training")
-    let models = training.map { readTraining($0) } ?? []
+    let (models, tuning) = training.map { readTraining($0) } ?? ([], nil)
     let embeddings = readIndex(index, models: models, reader)
     if var deployment = top.map("deployment") { readDeployment(&deployment) }
     let queries = top.map("queries").map { readQueries($0) } ?? []
@@ -59,10 +60,10 @@ extension EngineConfiguration {
     guard let name, let data else { return nil }
     return EngineConfiguration(
       name: name, description: description, tags: tags ?? [], data: data, embeddings: embeddings,
-      models: models, queries: queries, source: text, json: root.json, warnings: [])
+      models: models, tuning: tuning, queries: queries, source: text, json: root.json, warnings: [])
   }
 
-  private static func isName(_ text: String) -> Bool {
+  static func isName(_ text: String) -> Bool {
     guard let first = text.utf8.first, text.utf8.count <= 64 else { return false }
     func isLetter(_ byte: UInt8) -> Bool { (65...90).contains(byte) || (97...122).contains(byte) }
     return isLetter(first)
@@ -170,7 +171,7 @@ extension EngineConfiguration {
   // MARK: index
 
   private static func readIndex(
-    _ given: SettingMap?, models: [SASRecPolicy], _ reader: SettingReader
+    _ given: SettingMap?, models: [PolicySettings], _ reader: SettingReader
   ) -> [Embedding] {
     var embeddings: [Embedding] = []
     if var map = given {
@@ -234,168 +235,6 @@ extension EngineConfiguration {
       embeddings.append(Embedding(name: model.name, model: model.name))
     }
     return embeddings
-  }
-
-  // MARK: training
-
-  private static func readTraining(_ given: SettingMap) -> [SASRecPolicy] {
-    var map = given
-    let reader = map.reader
-    if let schedule = map.string("schedule"), schedule != "@once" {
-      reader.report(
-        "not_available", "`training.schedule: \(schedule)` is not available yet.",
-        at: "training.schedule", given.entries.first { $0.key == "schedule" }?.value.range,
-        help: "Write `schedule: '@once'`, or leave it out: the engine trains when it is created.")
-    }
-    for key in ["compute", "data_split", "evaluation"] {
-      if let node = map.take(key) {
-        reader.warn(
-          "no_effect",
-          "`training.\(key)` changes nothing here: training uses this machine's cores, and every "
-            + "model is evaluated leave-one-out on the full catalogue.",
-          at: "training.\(key)", node.range)
-      }
-    }
-    if let tuning = map.take("tuning") {
-      reader.report(
-        "not_available", "`training.tuning` is not available yet.", at: "training.tuning",
-        tuning.range, help: "Leave it out and give each hyper-parameter one value.")
-    }
-    var models: [SASRecPolicy] = []
-    for (i, node) in (map.list("models") ?? []).enumerated() {
-      let path = "training.models[\(i)]"
-      guard let entry = reader.map(node, at: path) else { continue }
-      if let model = readModel(entry, range: node.range) {
-        if models.contains(where: { $0.name == model.name }) {
-          reader.report(
-            "duplicate_name", "Two models are called `\(model.name)`.", at: "\(path).name",
-            node.range, help: "Give each its own `name`.")
-        }
-        models.append(model)
-      }
-    }
-    map.finish()
-    return models
-  }
-
-  /// The other documented policies: real names, so that nobody is told that they were misspelt.
-  private static let documentedPolicies: Set<String> = [
-    "als", "elsa", "item2vec", "rising-popular", "ngram", "content-gsasrec", "two-tower",
-    "two-tower-v2", "beeformer", "semantic-ids", "lightgbm", "xgboost", "gbdt", "bert4rec",
-    "gsasrec", "gru4rec", "svd", "widedeep", "no-op", "ease",
-  ]
-
-  private static func readModel(_ given: SettingMap, range: Range<Int>?) -> SASRecPolicy? {
-    var map = given
-    let reader = map.reader
-    guard let policyNode = map.required("policy_type", help: "Write `policy_type: sasrec`."),
-      let policy = reader.string(policyNode, at: map.path(of: "policy_type"))
-    else { return nil }
-    guard policy == "sasrec" else {
-      let documented = documentedPolicies.contains(policy)
-      let near = nearestName(to: policy, among: ["sasrec"])
-      reader.report(
-        documented ? "not_available" : "unknown_policy",
-        documented
-          ? "The policy `\(policy)` is not available yet." : "Unknown policy `\(policy)`.",
-        at: map.path(of: "policy_type"), policyNode.range,
-        label: documented ? "" : near.map { "did you mean `\($0)`?" } ?? "",
-        help: "Write `policy_type: sasrec`, the policy that this build trains.")
-      return nil
-    }
-    var model = SASRecPolicy()
-    if let name = map.string("name") { model.name = name }
-    if !isName(model.name) || model.name.contains("-") {
-      reader.report(
-        "invalid_name", "`\(model.name)` cannot name a model.", at: map.path(of: "name"), range,
-        help: "Use letters, digits and `_`, and begin with a letter: queries write the name bare.")
-    }
-    model.eventValues = map.strings("event_values")
-    if let value = map.int("hidden_size", in: 4...1024) { model.width = value }
-    model.innerWidth = map.int("inner_size", in: 4...4096)
-    if let value = map.int("n_heads", in: 1...16) { model.heads = value }
-    if let value = map.int("n_layers", in: 1...12) { model.blocks = value }
-    if let value = map.int("max_seq_length", in: 1...1000) { model.maximumLength = value }
-    if let value = map.choice("hidden_act", of: ["gelu", "relu", "silu"]) {
-      model.activation = value
-    }
-    let hiddenDropout = map.double("hidden_dropout_prob", in: 0...0.9)
-    let attentionDropout = map.double("attn_dropout_prob", in: 0...0.9)
-    if let value = hiddenDropout ?? attentionDropout { model.dropout = value }
-    if let hiddenDropout, let attentionDropout, hiddenDropout != attentionDropout {
-      reader.report(
-        "not_available",
-        "`hidden_dropout_prob` is \(hiddenDropout) and `attn_dropout_prob` is "
-          + "\(attentionDropout); this build has one dropout for both.",
-        at: map.path(of: "attn_dropout_prob"),
-        given.entries.first { $0.key == "attn_dropout_prob" }?.value.range,
-        help: "Give both the same value, or leave one out.")
-    }
-    if let value = map.double("layer_norm_eps", in: 1e-14...0.1) { model.layerNormEpsilon = value }
-    if let value = map.double("initializer_range", in: 1e-6...1) { model.initializerRange = value }
-    if let value = map.int("n_epochs", in: 1...10_000) { model.epochs = value }
-    if let value = map.int("batch_size", in: 1...65_536) { model.batchSize = value }
-    if let value = map.double("learning_rate", in: 1e-7...1) { model.learningRate = value }
-    if let value = map.int("early_stopping_step", in: 1...10_000) { model.patience = value }
-    if let value = map.int("sample_seed", in: 0...Int(Int32.max)) { model.seed = UInt64(value) }
-    readLoss(&map, into: &model)
-    for key in ["append_item_features", "append_item_embeddings", "use_candidate_embeddings"]
-    where map.bool(key) == true {
-      reader.report(
-        "not_available", "`\(map.path(of: key))` is not available yet.", at: map.path(of: key),
-        given.entries.first { $0.key == key }?.value.range,
-        help: "Leave it out: the model learns from item ids.")
-    }
-    _ = map.choice("sample_strategy", of: ["user_based"])
-    let inert = [
-      "eval_batch_size": "evaluation ranks in batches of its own",
-      "mask_rate": "the model predicts the next item and masks nothing",
-      "sample_ratio": "every event is used", "eval_step": "every epoch is evaluated",
-      "device": "training uses this machine's cores",
-      "normalize_numerical_features": "the model learns from item ids",
-      "use_derived_timestamp_features": "the model learns from item ids",
-      "balance_labels": "the model learns from positive events",
-    ]
-    for (key, reason) in inert.sorted(by: { $0.key < $1.key }) {
-      if let node = map.take(key) {
-        reader.warn(
-          "no_effect", "`\(map.path(of: key))` changes nothing here: \(reason).",
-          at: map.path(of: key), node.range)
-      }
-    }
-    if model.width % model.heads != 0 {
-      reader.report(
-        "out_of_range",
-        "`\(map.path(of: "hidden_size"))` is \(model.width), which \(model.heads) heads do not "
-          + "divide.",
-        at: map.path(of: "n_heads"), range,
-        help: "Let `hidden_size` be a multiple of `n_heads`.")
-    }
-    map.finish()
-    return model
-  }
-
-  /// The loss and what else of training goes beyond the documented keys.
-  private static func readLoss(_ map: inout SettingMap, into model: inout SASRecPolicy) {
-    let kinds = SASRecPolicy.Loss.allCases.map(\.rawValue)
-    if let value = map.choice("loss_type", of: kinds) { model.loss = .init(rawValue: value) }
-    if let value = map.int("negative_samples_count", in: 1...100_000) { model.negatives = value }
-    if let value = map.choice("negative_sharing", of: ["batch", "sequence"]) {
-      model.sharesNegativesInBatch = value == "batch"
-    }
-    if let value = map.double("negative_popularity_power", in: 0...1) {
-      model.negativePopularityPower = value
-    }
-    if let value = map.double("gbce_t", in: 0...1) { model.calibration = value }
-    if let value = map.double("weight_decay", in: 0...1) { model.weightDecay = value }
-    model.gradientNorm = map.double("gradient_clip_norm", in: 1e-6...1e6)
-    if let value = map.choice("learning_rate_schedule", of: ["constant", "cosine", "linear"]) {
-      model.schedule = value
-    }
-    if let value = map.int("warm_up_steps", in: 0...1_000_000) { model.warmUpSteps = value }
-    model.averaging = map.double("weight_averaging", in: 0...0.99999)
-    if let value = map.double("older_windows", in: 0...1) { model.olderWindows = value }
-    model.precision = map.choice("precision", of: ["float32", "bfloat16"])
   }
 
   // MARK: deployment and queries

@@ -1,5 +1,6 @@
 import Columns
 import Domain
+import Models
 import QueryEngine
 import State
 
@@ -13,20 +14,30 @@ extension EngineSource {
     return try model(found.model)
   }
 
-  func vectors(embedding: String, rows: [CatalogRow]) throws -> [[Float]?] {
+  func modelWithVectors(_ embedding: String) throws -> ServedModel {
     let model = try model(of: embedding)
+    if model.index != nil { return model }
+    throw Diagnostic(
+      code: "no_vectors",
+      "The model `\(model.name)` (\(model.policy.policy.name)) gives scores and has no vectors.",
+      help: "Search it by user, session or item, or use it by name in a score expression; for "
+        + "vectors declare a model such as `item2vec` or `sasrec`.")
+  }
+
+  func vectors(embedding: String, rows: [CatalogRow]) throws -> [[Float]?] {
+    let model = try modelWithVectors(embedding)
     return rows.map { model.itemVector($0) }
   }
 
   func vector(embedding: String, of input: VectorInput) throws -> [Float]? {
-    let model = try model(of: embedding)
+    let model = try modelWithVectors(embedding)
     switch input {
     case .user(let user):
-      let tokens = recentTokens(of: user, model, limit: model.policy.maximumLength)
-      return tokens.isEmpty ? nil : model.vector(for: tokens, user: user)
+      let history = history(of: user, model)
+      return history.items.isEmpty ? nil : model.wish(for: history, user: user).vector
     case .session(let items):
-      let tokens = sessionTokens(items, model)
-      return tokens.isEmpty ? nil : self.vector(model, of: tokens, user: nil)
+      let history = session(items, model)
+      return history.items.isEmpty ? nil : wish(model, for: history, user: nil).vector
     case .item(let id):
       guard let row = row(of: id) else {
         throw Diagnostic(
@@ -90,13 +101,13 @@ extension EngineSource {
   func nearest(
     embedding: String, toVector vector: [Float], count: Int, among: Bitmap, exactly: Bool
   ) throws -> Nearest {
-    nearest(to: vector, try model(of: embedding), count, among, exactly)
+    nearest(to: .vector(vector), try modelWithVectors(embedding), count, among, exactly)
   }
 
-  /// The newest items of a session that the model knows, oldest first.
-  func sessionTokens(_ items: [ItemID], _ model: ServedModel) -> [ItemToken] {
+  /// The newest items of a session that the model knows.
+  func session(_ items: [ItemID], _ model: ServedModel) -> History {
     let known = items.compactMap { row(of: $0).flatMap { model.token(of: $0) } }
-    return Array(known.suffix(model.policy.maximumLength))
+    return History(known.suffix(model.model.maximumLength), moment: now)
   }
 
   // MARK: histories

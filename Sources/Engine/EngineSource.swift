@@ -1,5 +1,6 @@
 import Columns
 import Domain
+import Models
 import QueryEngine
 import State
 import VectorIndex
@@ -78,10 +79,10 @@ struct EngineSource: QuerySource {
         .internalError, code: "unknown_embedding", "No embedding is called `\(name)`.")
     }
     let model = try model(embedding.model)
-    guard let vector = try vector(of: encoder, model) else {
+    guard let wish = try wish(of: encoder, model) else {
       return popular(count, among, note: "fallback: popular (\(unknownNote(encoder)))")
     }
-    return nearest(to: vector, model, count, among, exactly)
+    return nearest(to: wish, model, count, among, exactly)
   }
 
   /// Why there is no vector to search with.
@@ -96,17 +97,30 @@ struct EngineSource: QuerySource {
   /// Items that the model knows by their score, then the others, newest first: an item without a
   /// vector is never lost, and never in front of one that is known to fit.
   func nearest(
-    to vector: [Float], _ model: ServedModel, _ count: Int, _ among: Bitmap, _ exactly: Bool
+    to wish: Wish, _ model: ServedModel, _ count: Int, _ among: Bitmap, _ exactly: Bool
   ) -> Nearest {
     var allowed = model.known
     allowed.formIntersection(among.resized(to: allowed.count))
     var found = Nearest(rows: [], scores: [])
-    let answer = model.nearest(to: vector, count: count, among: allowed, exactly: exactly)
-    found.search = SearchAccount(
-      method: answer.method.description, recall: answer.recall, scannedRows: answer.scannedRows)
-    for hit in answer.hits {
-      found.rows.append(CatalogRow(hit.row))
-      found.scores.append(hit.score)
+    switch wish {
+    case .vector(let vector):
+      guard
+        let answer = model.nearest(to: vector, count: count, among: allowed, exactly: exactly)
+      else { break }
+      found.search = SearchAccount(
+        method: answer.method.description, recall: answer.recall,
+        scannedRows: answer.scannedRows)
+      for hit in answer.hits {
+        found.rows.append(CatalogRow(hit.row))
+        found.scores.append(hit.score)
+      }
+    case .scores(let scores):
+      found.search = SearchAccount(
+        method: "scores of all items", recall: 1, scannedRows: allowed.population)
+      for hit in model.best(scores, count: count, among: allowed) {
+        found.rows.append(CatalogRow(hit.row))
+        found.scores.append(hit.score)
+      }
     }
     guard found.rows.count < count else { return found }
     for row in stride(from: among.count - 1, through: 0, by: -1) {
@@ -131,21 +145,29 @@ struct EngineSource: QuerySource {
 
   func scores(model name: String, for user: UserInput, rows: [CatalogRow]) throws -> [Float?] {
     let model = try model(name)
-    let tokens: [ItemToken]
+    let history: History
     let cachedUser: UserID?
     switch user {
     case .user(let id):
-      tokens = recentTokens(of: id, model, limit: model.policy.maximumLength)
+      history = self.history(of: id, model)
       cachedUser = id
     case .session(let items, _):
-      tokens = sessionTokens(items, model)
+      history = session(items, model)
       cachedUser = nil
     }
-    guard !tokens.isEmpty else { return Array(repeating: nil, count: rows.count) }
-    let vector = self.vector(model, of: tokens, user: cachedUser)
-    let knownRows = rows.filter { model.token(of: $0) != nil }
-    var scores = model.index.scores(of: knownRows.map(\.index), with: vector).makeIterator()
-    return rows.map { model.token(of: $0) == nil ? nil : scores.next() }
+    // A model that knows the user by events alone has no opinion without any.
+    guard !history.items.isEmpty || model.model.answersWithoutHistory else {
+      return Array(repeating: nil, count: rows.count)
+    }
+    switch wish(model, for: history, user: cachedUser) {
+    case .scores(let scores):
+      return rows.map { row in model.token(of: row).map { scores[$0.index] } }
+    case .vector(let vector):
+      let knownRows = rows.filter { model.token(of: $0) != nil }
+      var scores = (model.index?.scores(of: knownRows.map(\.index), with: vector) ?? [])
+        .makeIterator()
+      return rows.map { model.token(of: $0) == nil ? nil : scores.next() }
+    }
   }
 
   func forbidden(filter: String, user: UserID?) throws -> [CatalogRow] {
@@ -183,45 +205,62 @@ struct EngineSource: QuerySource {
         + "column_order(columns='_derived_popular_rank ASC') answers.")
   }
 
-  /// The vector of a history or, where there is no user, of a session.
-  func vector(_ model: ServedModel, of tokens: [ItemToken], user: UserID?) -> [Float] {
-    guard user == nil else { return model.vector(for: tokens, user: user) }
-    return sessions.vector(of: tokens, model.name) { model.vector(for: tokens, user: nil) }
+  /// What a history or, where there is no user, a session looks for.
+  func wish(_ model: ServedModel, for history: History, user: UserID?) -> Wish {
+    guard user == nil, !model.model.usesTimes else { return model.wish(for: history, user: user) }
+    let values = sessions.vector(of: Array(history.items), model.name) {
+      model.wish(for: history, user: nil).values
+    }
+    return model.vectors == nil ? .scores(values) : .vector(values)
   }
 
   /// nil where nothing is known that could be encoded.
-  func vector(of encoder: Encoder, _ model: ServedModel) throws -> [Float]? {
+  func wish(of encoder: Encoder, _ model: ServedModel) throws -> Wish? {
     switch encoder {
     case .precomputedUser(let user):
-      let tokens = recentTokens(of: user, model, limit: model.policy.maximumLength)
-      return tokens.isEmpty ? nil : model.vector(for: tokens, user: user)
+      let history = history(of: user, model)
+      return history.items.isEmpty && !model.model.answersWithoutHistory
+        ? nil : model.wish(for: history, user: user)
     case .precomputedItem(let item):
       guard let row = row(of: item) else {
         throw Diagnostic(
           .notFound, code: "unknown_item", "There is no item '\(item.rawValue)'.",
           help: "Give the id of an item of the catalog.")
       }
-      return model.itemVector(row)
+      if let vector = model.itemVector(row) { return .vector(vector) }
+      // A model without vectors is asked for what goes with the item alone.
+      return model.token(of: row).map { model.wish(for: History([$0]), user: nil) }
     case .interactionPooling(let user, let pooling, let interactions):
-      let rows = recentRows(of: user, model, limit: interactions)
-      guard let first = rows.first else { return nil }
-      var pooled = model.index.vector(at: first.index)
-      for row in rows.dropFirst() {
-        for (i, value) in model.index.vector(at: row.index).enumerated() {
+      let events = recentEvents(of: user, model, limit: interactions)
+      guard let first = events.first else { return nil }
+      guard let index = model.index else {
+        return model.wish(for: model.history(events, at: questionTime), user: nil)
+      }
+      var pooled = index.vector(at: first.row.index)
+      for event in events.dropFirst() {
+        for (i, value) in index.vector(at: event.row.index).enumerated() {
           pooled[i] = pooling == .max ? max(pooled[i], value) : pooled[i] + value
         }
       }
-      return pooling == .max ? pooled : pooled.map { $0 / Float(rows.count) }
+      return .vector(pooling == .max ? pooled : pooled.map { $0 / Float(events.count) })
     }
   }
 
-  func recentTokens(of user: UserID, _ model: ServedModel, limit: Int) -> [ItemToken] {
-    recentRows(of: user, model, limit: limit).compactMap { model.token(of: $0) }
+  /// The user's newest events as the model sees them.
+  func history(of user: UserID, _ model: ServedModel) -> History {
+    model.history(
+      recentEvents(of: user, model, limit: model.model.maximumLength), at: questionTime)
   }
 
-  /// The newest positive items that the model knows, oldest first.
-  func recentRows(of user: UserID, _ model: ServedModel, limit: Int) -> [CatalogRow] {
-    model.recentRows(of: events(of: user), in: state, limit: limit)
+  /// When the question is asked: now, or the moment that the query goes back to.
+  private var questionTime: Timestamp {
+    if case .time(let time) = moment { time } else { now }
+  }
+
+  private func recentEvents(
+    of user: UserID, _ model: ServedModel, limit: Int
+  ) -> [Interaction] {
+    model.recentEvents(of: events(of: user), in: state, limit: limit)
   }
 }
 

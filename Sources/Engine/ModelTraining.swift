@@ -1,9 +1,7 @@
 package import Domain
 package import Evaluation
-import Foundation
 package import Kernels
 package import Models
-import Neural
 package import State
 package import Training
 
@@ -13,32 +11,46 @@ package struct TrainingData: Sendable {
   package let users: [UserID]
   /// Oldest event first; none is empty.
   package let sequences: [[ItemToken]]
+  /// When each event was, where that is known.
+  package let times: [[Timestamp]]?
   /// The item of each token.
   package let vocabulary: [ItemID]
 
-  package init(users: [UserID], sequences: [[ItemToken]], vocabulary: [ItemID]) {
+  package init(
+    users: [UserID], sequences: [[ItemToken]], times: [[Timestamp]]? = nil, vocabulary: [ItemID]
+  ) {
     precondition(users.count == sequences.count, "\(users.count) and \(sequences.count)")
     self.users = users
     self.sequences = sequences
+    self.times = times
     self.vocabulary = vocabulary
   }
 
   /// Takes the positive events out of a state; tokens are numbered in the catalog's order.
-  package init(_ state: StateSnapshot, _ policy: SASRecPolicy) {
-    let kinds = policy.eventValues.map { names in names.compactMap { state.eventCode($0) } }
+  package init(_ state: StateSnapshot, _ policy: PolicySettings) {
+    self.init(state, eventValues: policy.eventValues)
+  }
+
+  /// Takes the positive events of some kinds, or of all, out of a state.
+  package init(_ state: StateSnapshot, eventValues: [String]?) {
+    let kinds = eventValues.map { names in names.compactMap { state.eventCode($0) } }
     var users: [UserID] = []
     var rowsOfUsers: [[CatalogRow]] = []
+    var times: [[Timestamp]] = []
     var isUsed = [Bool](repeating: false, count: state.itemCount)
     state.forEachUser { id, user in
       var rows: [CatalogRow] = []
+      var own: [Timestamp] = []
       for interaction in user.history where interaction.isPositive {
         if let kinds, !kinds.contains(interaction.event) { continue }
         rows.append(interaction.row)
+        own.append(interaction.time)
         isUsed[interaction.row.index] = true
       }
       if rows.isEmpty { return }
       users.append(id)
       rowsOfUsers.append(rows)
+      times.append(own)
     }
     var tokens = [Int32](repeating: -1, count: state.itemCount)
     var vocabulary: [ItemID] = []
@@ -48,11 +60,12 @@ package struct TrainingData: Sendable {
     }
     self.init(
       users: users, sequences: rowsOfUsers.map { $0.map { ItemToken(tokens[$0.index]) } },
-      vocabulary: vocabulary)
+      times: times, vocabulary: vocabulary)
   }
 
   package var split: LeaveOneOut {
-    LeaveOneOut(SequenceDataset(itemCount: vocabulary.count, sequences: sequences))
+    LeaveOneOut(
+      SequenceDataset(itemCount: vocabulary.count, sequences: sequences, times: times))
   }
 }
 
@@ -61,12 +74,18 @@ package struct TrainingData: Sendable {
 /// The published model is the one that is judged: it has learned from all but each user's last two
 /// events, and it reads those two, like everything newer, when a query asks.
 package struct ModelTraining {
-  package let policy: SASRecPolicy
+  package let policy: PolicySettings
   package let threads: Int
   package let niceness: Int32
   package let kernels: Kernels
+  /// Trained models that this one may be made of, by name.
+  package var parts: [String: any Recommender] = [:]
+  /// How hyper-parameters are searched that have a range in place of a value.
+  package var tuning = TuningSettings()
+  /// Where a search keeps its trials.
+  package var trials: (any TrialStore)?
 
-  package init(policy: SASRecPolicy, threads: Int, niceness: Int32, kernels: Kernels) {
+  package init(policy: PolicySettings, threads: Int, niceness: Int32, kernels: Kernels) {
     self.policy = policy
     self.threads = threads
     self.niceness = niceness
@@ -74,7 +93,7 @@ package struct ModelTraining {
   }
 
   /// With the kernels for this processor.
-  package init(policy: SASRecPolicy, threads: Int, niceness: Int32) throws(Diagnostic) {
+  package init(policy: PolicySettings, threads: Int, niceness: Int32) throws(Diagnostic) {
     self.init(
       policy: policy, threads: threads, niceness: niceness, kernels: try chosenKernels())
   }
@@ -86,10 +105,10 @@ package struct ModelTraining {
   }
 
   package struct Outcome: Sendable {
-    package var model: SASRec
-    package var result: TrainingResult
+    package var trained: TrainedModel
     package var evaluation: EvaluationTable
-    package var summary: String
+    package var model: any Recommender { trained.model }
+    package var summary: String { trained.summary }
   }
 
   /// A further ranking to judge beside the model: one score for each token of the vocabulary.
@@ -106,11 +125,24 @@ package struct ModelTraining {
   package func run(
     _ data: TrainingData, others: [Scorer] = [], estimated: ((TrainingEstimate) -> Void)? = nil,
     from checkpoint: TrainingCheckpoint? = nil,
-    saving: ((TrainingCheckpoint) -> Void)? = nil, progress: (EngineProgress) -> Bool
+    saving: ((TrainingCheckpoint) -> Void)? = nil,
+    progress: @escaping (EngineProgress) -> Bool
   ) throws -> Outcome {
+    let trained = try train(
+      data, estimated: estimated, from: checkpoint, saving: saving, progress: progress)
+    return Outcome(
+      trained: trained, evaluation: judge(trained.model, on: data, data.split, others: others))
+  }
+
+  /// Trains without judging.
+  package func train(
+    _ data: TrainingData, estimated: ((TrainingEstimate) -> Void)? = nil,
+    from checkpoint: TrainingCheckpoint? = nil,
+    saving: ((TrainingCheckpoint) -> Void)? = nil,
+    progress: @escaping (EngineProgress) -> Bool
+  ) throws -> TrainedModel {
     let split = data.split
-    let training = split.training
-    guard data.vocabulary.count > 1, training.contains(where: { $0.count >= 2 }) else {
+    guard data.vocabulary.count > 1, split.training.contains(where: { $0.count >= 2 }) else {
       throw Diagnostic(
         .unavailable, code: "nothing_to_learn",
         "The model `\(policy.name)` has nothing to learn from: \(data.users.count) users have "
@@ -118,14 +150,28 @@ package struct ModelTraining {
         at: "training.models",
         help: "Insert events with a label above 0, at least two for some users.")
     }
-    let trainer = Trainer(
-      training: training, configuration: configuration(itemCount: data.vocabulary.count),
-      options: options(userCount: data.users.count, itemCount: data.vocabulary.count),
-      kernels: kernels)
-    estimated?(trainer.estimate(kernels: kernels))
+    guard let kind = Policies.named(policy.policy.name) else {
+      throw Diagnostic(
+        .internalError, code: "unknown_policy", "There is no policy `\(policy.policy.name)`.")
+    }
+    let context = context(estimated, checkpoint, saving, progress: progress)
+    guard policy.searches.isEmpty else {
+      let tuner = Tuner(
+        policy, jobs: tuning.jobs, parallelJobs: tuning.parallelJobs,
+        secondsAtMost: tuning.minutes.map { $0 * 60 }, store: trials)
+      return try tuner.train(TrainingSet(split), context)
+    }
+    return try kind.train(TrainingSet(split), policy, context)
+  }
+
+  private func context(
+    _ estimated: ((TrainingEstimate) -> Void)?, _ checkpoint: TrainingCheckpoint?,
+    _ saving: ((TrainingCheckpoint) -> Void)?, progress: @escaping (EngineProgress) -> Bool
+  ) -> TrainingContext {
     var validationNDCG: Double?
     var validatedEpoch: Int?
-    let result = try trainer.run(validating: split, from: checkpoint, saving: saving) { state in
+    let name = policy.name
+    var context = TrainingContext(threads: threads, niceness: niceness, kernels: kernels) { state in
       if let ndcg = state.validationNDCG {
         validationNDCG = ndcg
         validatedEpoch = state.epoch
@@ -133,83 +179,26 @@ package struct ModelTraining {
       let done = Double(state.epoch - 1) + Double(state.step) / Double(max(1, state.steps))
       return progress(
         EngineProgress(
-          model: policy.name, epoch: state.epoch, epochs: state.epochs,
+          model: name, epoch: state.epoch, epochs: state.epochs,
           fraction: done / Double(state.epochs), loss: state.loss,
           tokensPerSecond: state.tokensPerSecond, validationNDCG: validationNDCG,
           validatedEpoch: validatedEpoch, secondsLeft: state.secondsLeft))
     }
-    let evaluation = judge(result.model, on: data, split, others: others)
-    let seconds = String(format: "%.1f", result.secondsTraining)
-    return Outcome(
-      model: result.model, result: result, evaluation: evaluation,
-      summary: "Trained \(result.epochs.count) epochs of \(result.tokensPerEpoch) tokens in "
-        + "\(seconds) s (\(Int(result.tokensPerSecond)) tokens/s, kernels \(kernels.name)); "
-        + "epoch \(result.bestEpoch) was best.")
+    context.estimated = estimated
+    context.checkpoint = checkpoint
+    context.saving = saving
+    context.parts = parts
+    return context
   }
 
   /// Judges a model that was trained on the same data.
   package func judge(
-    _ model: SASRec, on data: TrainingData, _ split: LeaveOneOut, others: [Scorer]
+    _ model: any Recommender, on data: TrainingData, _ split: LeaveOneOut, others: [Scorer]
   ) -> EvaluationTable {
     EvaluationTable(
       evaluate(
-        model, name: policy.name, on: split, kernels: kernels, threads: threads,
+        model, name: policy.name, on: split, threads: threads,
         others: others.map { other in (other.name, { other.scores(data.users[$0]) }) }))
-  }
-
-  private func configuration(itemCount: Int) -> SASRecConfiguration {
-    var configuration = SASRecConfiguration(itemCount: itemCount)
-    configuration.width = policy.width
-    configuration.heads = policy.heads
-    configuration.blocks = policy.blocks
-    configuration.innerWidth = policy.innerWidth
-    configuration.maximumLength = policy.maximumLength
-    if let activation = Activation(rawValue: policy.activation) {
-      configuration.activation = activation
-    }
-    configuration.normEpsilon = Float(policy.layerNormEpsilon)
-    return configuration
-  }
-
-  private func loss(itemCount: Int) -> TrainingOptions.Loss {
-    let sharing = policy.sharesNegativesInBatch ? NegativeSharing.pass : .sequence
-    let negatives = min(policy.negatives, max(1, itemCount - 1))
-    func sampled(_ objective: SampledObjective) -> TrainingOptions.Loss {
-      .sampled(
-        objective, negatives: negatives, sharing: sharing,
-        popularity: policy.negativePopularityPower)
-    }
-    switch policy.loss ?? (itemCount <= 20_000 ? .fullSoftmax : .sampledSoftmax) {
-    case .fullSoftmax: return .softmax
-    case .sampledSoftmax: return sampled(.softmax)
-    case .generalisedBinary: return sampled(.binary(calibration: Float(policy.calibration)))
-    case .binary: return sampled(.binary(calibration: 0))
-    case .pairwise: return sampled(.pairwise)
-    }
-  }
-
-  private func options(userCount: Int, itemCount: Int) -> TrainingOptions {
-    var options = TrainingOptions()
-    options.epochs = policy.epochs
-    options.batchSize = policy.batchSize ?? min(128, max(16, userCount / 64))
-    options.learningRate = Float(policy.learningRate)
-    options.dropout = Float(policy.dropout)
-    options.initialDeviation = Float(policy.initializerRange)
-    options.seed = policy.seed
-    options.patience = policy.patience
-    options.loss = loss(itemCount: itemCount)
-    options.weightDecay = Float(policy.weightDecay)
-    options.gradientNormAtMost = policy.gradientNorm.map { Float($0) }
-    if let schedule = TrainingOptions.Schedule(rawValue: policy.schedule) {
-      options.schedule = schedule
-    }
-    options.warmUpSteps = policy.warmUpSteps
-    options.averaging = policy.averaging.map { Float($0) }
-    options.olderWindows = Float(policy.olderWindows)
-    options.precision = policy.precision.flatMap(Precision.init(rawValue:))
-    options.threads = threads
-    options.niceness = niceness
-    return options
   }
 }
 

@@ -20,21 +20,22 @@ struct PartitionKeeper {
 
   /// Whether searches are to go by a partition that is not there yet.
   var isNeeded: Bool {
-    settings.partitions(model.vocabulary.count) && model.index.isFinite && model.partition == nil
+    settings.partitions(model.vocabulary.count) && model.index?.isFinite ?? false
+      && model.partition == nil
   }
 
   /// Takes up the stored partition, where there is one that fits the model.
   ///
   /// What is damaged or made for other vectors is reported and left to be made again.
   func load(_ kernels: Kernels) {
-    guard isNeeded,
+    guard isNeeded, let vectors = model.tokenIndex(SearchKernels(kernels)),
       let entry = try? queue.log.entry(kind: RegistryKind.partition, name: name),
       let artifact = (try? JSON(parsing: entry.json))?["artifact"]?.string
     else { return }
     do {
       let bytes = try queue.artifacts.read(artifact)
       let partition = try Partition(
-        parsing: bytes, rows: model.tokenIndex(SearchKernels(kernels)), path: artifact)
+        parsing: bytes, rows: vectors, path: artifact)
       guard partition.rowCount == model.vocabulary.count, partition.target == settings.recall else {
         return
       }
@@ -54,14 +55,14 @@ struct PartitionKeeper {
 
   /// Makes the partition and stores it, on a thread that may take its time.
   func make(_ kernels: Kernels, goesOn: () -> Bool) throws {
-    guard isNeeded else { return }
+    guard isNeeded, let vectors = model.tokenIndex(SearchKernels(kernels)) else { return }
     let clock = ContinuousClock()
     let started = clock.now
     var made = Partition.Settings()
     made.recall = settings.recall
     let state = engine.snapshot
     let partition = Partition.make(
-      of: model.tokenIndex(SearchKernels(kernels)), kernels: kernels,
+      of: vectors, kernels: kernels,
       queries: model.sampleQueries(made.sampledQueries, of: state), settings: made,
       goesOn: { _ in goesOn() })
     guard let partition, goesOn() else { return }

@@ -24,7 +24,7 @@ extension RiffleDatabase {
   ///
   /// - Throws: `no_generation` where none is published; `TrainingCancelled`.
   package func verifyTraining(
-    of engine: ServedEngine, progress: (EngineProgress) -> Bool
+    of engine: ServedEngine, progress: @escaping (EngineProgress) -> Bool
   ) throws -> [TrainingVerification] {
     guard let entry = try log.entry(kind: RegistryKind.generation, name: engine.name),
       let record = try? JSON(parsing: entry.json), let through = record["through"]?.int
@@ -37,6 +37,7 @@ extension RiffleDatabase {
     let artifacts = ArtifactStore(log.directory)
     let state = try state(of: engine, through: LogPosition(through))
     let kernels = try chosenKernels()
+    var trained: [String: (model: any Recommender, vocabulary: [ItemID])] = [:]
     return try (record["models"]?.array ?? []).compactMap(\.string).map { name in
       let document = try JSON(parsing: try artifacts.read(name))
       guard let policy = engine.configuration.model(named: document["name"]?.string ?? ""),
@@ -48,13 +49,17 @@ extension RiffleDatabase {
           help: "Train the engine again; its model is then one that can be verified.")
       }
       let data = TrainingData(state, policy)
-      let training = ModelTraining(
+      var training = ModelTraining(
         policy: policy, threads: was.threads, niceness: 0, kernels: kernels)
+      training.parts = trained.filter { $0.value.vocabulary == data.vocabulary }
+        .mapValues { $0.model }
+      training.tuning = engine.configuration.tuning ?? TuningSettings()
       let now = training.circumstances(data)
       let clock = ContinuousClock()
       let started = clock.now
       let outcome = try training.run(data, progress: progress)
       let elapsed = clock.now - started
+      trained[policy.name] = (outcome.model, data.vocabulary)
       let isSame = outcome.model.safetensors().bytes == (try artifacts.read(weights))
       var difference: String?
       if now.fingerprint != was.fingerprint {

@@ -11,8 +11,8 @@ struct StoredGeneration {
 
 /// One trained model with the items that its tokens mean.
 struct StoredModel {
-  var policy: SASRecPolicy
-  var model: SASRec
+  var policy: PolicySettings
+  var model: any Recommender
   var vocabulary: [ItemID]
   var evaluation: JSON
   /// What the weights depend on beside policy and events.
@@ -21,14 +21,20 @@ struct StoredModel {
   /// The document beside the weights.
   func json(weights: String, through: LogPosition) -> JSON {
     [
-      "format": 1, "name": .string(policy.name), "policy_type": "sasrec",
+      "format": 1, "name": .string(policy.name), "policy_type": .string(policy.policy.name),
       "weights": .string(weights), "trained_through": .int(through.rawValue),
-      "seed": .int(Int64(policy.seed)), "threads": .int(Int64(circumstances.threads)),
+      "seed": policy.seed.map { .int(Int64($0)) } ?? .null,
+      "threads": .int(Int64(circumstances.threads)),
       "kernels": .string(circumstances.kernels),
       "data_fingerprint": .string(circumstances.fingerprint), "evaluation": evaluation,
       "vocabulary": .array(vocabulary.map { .string($0.rawValue) }),
     ]
   }
+}
+
+extension PolicySettings {
+  /// The seed of everything random in training, where anything is.
+  var seed: Int? { policy.parameter("seed").flatMap { optionalInteger($0.name) } }
 }
 
 /// What a training's weights depend on, to the bit, beside the policy and its seed.

@@ -139,7 +139,7 @@ final class TrainingQueue: Sendable {
     let kernels = try chosenKernels()
     var models: [StoredModel] = []
     for policy in engine.configuration.models {
-      models.append(try train(policy, of: engine, on: state, kernels))
+      models.append(try train(policy, of: engine, on: state, after: models, kernels))
     }
     let stored = StoredGeneration(
       number: (engine.generation?.number ?? 0) + 1, through: state.through, trainedAt: .now(),
@@ -175,11 +175,15 @@ final class TrainingQueue: Sendable {
   }
 
   private func train(
-    _ policy: SASRecPolicy, of engine: ServedEngine, on state: StateSnapshot, _ kernels: Kernels
+    _ policy: PolicySettings, of engine: ServedEngine, on state: StateSnapshot,
+    after earlier: [StoredModel], _ kernels: Kernels
   ) throws -> StoredModel {
     let data = TrainingData(state, policy)
-    let training = ModelTraining(
+    var training = ModelTraining(
       policy: policy, threads: threads, niceness: Self.niceness, kernels: kernels)
+    training.parts = parts(of: policy, earlier, data.vocabulary)
+    training.tuning = engine.configuration.tuning ?? TuningSettings()
+    training.trials = TrialFolder(path: "\(log.directory.path)/trials")
     let circumstances = training.circumstances(data)
     let keeper = CheckpointKeeper(
       self, name: "\(engine.name)/\(policy.name)", policy: policy, circumstances: circumstances)
@@ -200,7 +204,7 @@ final class TrainingQueue: Sendable {
             status.note(estimate.text, component: policy.name, at: .now())
           }
         }, from: checkpoint, saving: keeper.save
-      ) { progress in
+      ) { [self] progress in
         engine.updateStatus { $0.progress = progress }
         return !isStopped && !engine.isRetired
       }
@@ -209,11 +213,23 @@ final class TrainingQueue: Sendable {
     }
     keeper.remove()
     engine.updateStatus { status in
+      for note in outcome.trained.notes {
+        status.note(note, component: policy.name, at: .now())
+      }
       status.note(outcome.summary, component: policy.name, at: .now())
     }
     return StoredModel(
       policy: policy, model: outcome.model, vocabulary: data.vocabulary,
       evaluation: outcome.evaluation.json, circumstances: circumstances)
+  }
+
+  /// The models that a policy may be made of: those with its vocabulary.
+  private func parts(
+    of policy: PolicySettings, _ earlier: [StoredModel], _ vocabulary: [ItemID]
+  ) -> [String: any Recommender] {
+    Dictionary(
+      uniqueKeysWithValues: earlier.filter { $0.vocabulary == vocabulary }
+        .map { ($0.policy.name, $0.model) })
   }
 
   // MARK: publication
@@ -330,7 +346,8 @@ final class TrainingQueue: Sendable {
       let file = try Safetensors(parsing: try artifacts.read(weights), path: weights)
       models.append(
         StoredModel(
-          policy: policy, model: try SASRec(file, path: weights, kernels: kernels),
+          policy: policy,
+          model: try RecommenderFiles.restore(file, path: weights, kernels: kernels),
           vocabulary: vocabulary.compactMap { $0.string.map { ItemID($0) } },
           evaluation: document["evaluation"] ?? .null,
           circumstances: TrainingCircumstances(document)

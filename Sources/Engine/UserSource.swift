@@ -1,5 +1,6 @@
 import Columns
 import Domain
+import Models
 import QueryEngine
 import State
 import VectorIndex
@@ -37,8 +38,8 @@ struct UserSource: QuerySource {
   func nearest(
     embedding: String, to encoder: Encoder, count: Int, among: Bitmap, exactly: Bool
   ) throws -> Nearest {
-    let model = try base.model(of: embedding)
-    guard let vector = try base.vector(of: encoder, model) else {
+    let model = try base.modelWithVectors(embedding)
+    guard let vector = try base.wish(of: encoder, model)?.vector else {
       var found = Nearest(
         rows: [], scores: [], note: "fallback: any users (\(base.unknownNote(encoder)))")
       append(to: &found, count, among, without: nil)
@@ -81,7 +82,7 @@ struct UserSource: QuerySource {
   }
 
   private func vectors(_ embedding: String) throws -> UserIndex.Vectors {
-    let model = try base.model(of: embedding)
+    let model = try base.modelWithVectors(embedding)
     // A past moment has histories of its own, which nobody keeps.
     guard base.moment == nil else {
       throw Diagnostic(
@@ -89,11 +90,12 @@ struct UserSource: QuerySource {
         help: "Leave AS OF away.")
     }
     let state = state
-    return try model.users.vectors(of: state) { user in
-      let rows = model.recentRows(
-        of: user.history, in: state, limit: model.policy.maximumLength)
-      let tokens = rows.compactMap { model.token(of: $0) }
-      return tokens.isEmpty ? nil : model.vector(for: tokens, user: nil)
+    guard let vectors = model.vectors else { preconditionFailure("a model without vectors") }
+    return try vectors.users.vectors(of: state) { user in
+      let events = model.recentEvents(
+        of: user.history, in: state, limit: model.model.maximumLength)
+      guard let last = events.last else { return nil }
+      return vectors.model.encode(model.history(events, at: last.time))
     }
   }
 

@@ -64,7 +64,7 @@ package enum EngineDetails {
       "models": .array(
         generation.models.map { model in
           [
-            "name": .string(model.name), "policy_type": "sasrec",
+            "name": .string(model.name), "policy_type": .string(model.policyType),
             "items": .int(Int64(model.vocabulary.count)), "evaluation": model.evaluation,
           ]
         }),

@@ -39,11 +39,13 @@ package struct SASRecConfiguration: Hashable, Sendable {
 ///
 /// - SeeAlso: Kang & McAuley, *Self-Attentive Sequential Recommendation*, ICDM 2018. The variant is
 ///   described at `TransformerPass`; the loss at `CatalogueSoftmax`.
-package final class SASRec: Sendable {
+package final class SASRec: VectorRecommender {
+  package static let kind = "sasrec"
+
   package let configuration: SASRecConfiguration
   package let weights: PackedWeights
   private let layout: TransformerLayout
-  private let kernels: Kernels
+  package let kernels: Kernels
   /// Passes that no query uses at the moment.
   private let idle = Mutex<[Idle]>([])
 
@@ -82,17 +84,44 @@ package final class SASRec: Sendable {
     return result
   }
 
-  /// The item table, `[N, d]`.
-  package var itemVectors: [Float] {
+  package var itemCount: Int { configuration.itemCount }
+  package var width: Int { configuration.width }
+  package var maximumLength: Int { configuration.maximumLength }
+
+  package func encode(_ histories: [History]) -> [Float] {
+    var batch = PackedBatch()
+    let known = histories.indices.filter { !histories[$0].items.isEmpty }
+    for i in known {
+      batch.append(
+        history: histories[i].items.suffix(maximumLength).map(\.rawValue),
+        maximumLength: maximumLength)
+    }
+    if known.count == histories.count { return known.isEmpty ? [] : encode(batch) }
+    var vectors = [Float](repeating: 0, count: histories.count * width)
+    guard !known.isEmpty else { return vectors }
+    let found = encode(batch)
+    for (place, i) in known.enumerated() {
+      vectors.replaceSubrange(
+        i * width..<(i + 1) * width, with: found[place * width..<(place + 1) * width])
+    }
+    return vectors
+  }
+
+  package func withItemVectors<Result>(
+    _ body: (UnsafeBufferPointer<Float>) -> Result
+  ) -> Result {
     let entry = layout.entries[0]
-    return Array(
+    return body(
       UnsafeBufferPointer(start: weights.parameters.pointer + entry.offset, count: entry.count))
   }
 
   // MARK: Weight files
 
   /// The weights as a safetensors file, with PyTorch's names and layouts.
-  package func safetensors(metadata: [String: String] = [:]) -> Safetensors {
+  package func safetensors() -> Safetensors { safetensors(metadata: [:]) }
+
+  /// The weights with further metadata.
+  package func safetensors(metadata: [String: String]) -> Safetensors {
     var file = Safetensors()
     for entry in layout.entries {
       let values = UnsafeBufferPointer(
@@ -101,11 +130,18 @@ package final class SASRec: Sendable {
         shape: entry.shape, values: .float32(Array(values)))
     }
     file.metadata = metadata
-    file.metadata["model"] = "sasrec"
+    file.metadata["model"] = Self.kind
+    file.metadata["version"] = "1"
     file.metadata["heads"] = String(configuration.heads)
     file.metadata["activation"] = configuration.activation.rawValue
     file.metadata["norm_epsilon"] = String(configuration.normEpsilon)
     return file
+  }
+
+  package convenience init(
+    restoring file: Safetensors, path: String, kernels: Kernels
+  ) throws(Diagnostic) {
+    try self.init(file, path: path, kernels: kernels)
   }
 
   /// Restores a model from its weight file.

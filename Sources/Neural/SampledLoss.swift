@@ -55,7 +55,7 @@ package struct NegativeSampler: Sendable {
   }
 
   /// One item.
-  func draw(using generator: inout SplitMix64) -> Int32 {
+  package func draw(using generator: inout SplitMix64) -> Int32 {
     guard let total = cumulative.last else {
       return Int32(
         truncatingIfNeeded: generator.next().multipliedFullWidth(by: UInt64(itemCount)).high)

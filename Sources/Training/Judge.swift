@@ -1,7 +1,7 @@
-import Domain
-import Evaluation
+package import Domain
+package import Evaluation
 import Kernels
-import Models
+package import Models
 import Neural
 
 #if canImport(Glibc)
@@ -18,41 +18,115 @@ func power(_ base: Double, _ exponent: Double) -> Double { pow(base, exponent) }
 ///
 /// The rule is that of `Evaluation.rank(of:scores:seen:)`, tile by tile; a test compares the two.
 func rankings(
-  _ split: LeaveOneOut, _ stage: LeaveOneOut.Stage, weights: PackedWeights,
-  layout: TransformerLayout, kernels: Kernels, pool: WorkerPool
-) -> RankingResult {
+  _ cases: [EvaluationCase], weights: PackedWeights, layout: TransformerLayout, kernels: Kernels,
+  pool: WorkerPool
+) -> Judgement {
   let shape = layout.shape
-  // Users by falling history length keep the batches' token counts even.
-  let order = split.users.indices.sorted {
-    let (a, b) = (split.users[$0], split.users[$1])
-    let (x, y) = (split.dataset.sequences[a].count, split.dataset.sequences[b].count)
-    return (x, b) > (y, a)
-  }
-  let batchUsers = 32
-  let batches = stride(from: 0, to: order.count, by: batchUsers).map {
-    Array(order[$0..<min(order.count, $0 + batchUsers)])
-  }
-  let ranks = SharedRanks(count: order.count)
-  pool.run { worker in
+  let most = cases.map(\.targets.count).max() ?? 1
+  return ranked(cases, batchSize: 32, pool: pool) {
+    // What one thread keeps from batch to batch.
     let pass = TransformerPass(layout, kernels: kernels)
-    let ranker = TiledRanker(layout, kernels: kernels, users: batchUsers)
-    for b in stride(from: worker, to: batches.count, by: pool.count) {
-      let users = batches[b].map { split.users[$0] }
+    let ranker = TiledRanker(layout, kernels: kernels, users: 32 * most)
+    let rows = Buffer(count: 32 * most * shape.width)
+    return { cases in
       var batch = PackedBatch()
-      for user in users {
+      for one in cases {
         batch.append(
-          history: split.history(of: user, stage).suffix(shape.maximumLength).map(\.rawValue),
+          history: one.history.suffix(shape.maximumLength).map(\.rawValue),
           maximumLength: shape.maximumLength)
       }
-      let found = ranker.ranks(
-        hidden: pass.encodeLast(batch, weights), items: weights.parameters.pointer + layout.items,
-        targets: users.map { split.target(of: $0, stage) },
-        seen: users.map { split.history(of: $0, stage) })
-      for (place, rank) in zip(batches[b], found) { ranks.values[place] = rank }
+      let hidden = pass.encodeLast(batch, weights)
+      var targets: [ItemToken] = []
+      var seen: [ArraySlice<ItemToken>] = []
+      for (row, one) in cases.enumerated() {
+        let others = one.history.filter { !one.targets.contains($0) }[...]
+        for target in one.targets {
+          (rows.pointer + targets.count * shape.width).update(
+            from: hidden + row * shape.width, count: shape.width)
+          targets.append(target)
+          seen.append(others)
+        }
+      }
+      withExtendedLifetime(pass) {}
+      var found = ranker.ranks(
+        hidden: rows.pointer, items: weights.parameters.pointer + layout.items, targets: targets,
+        seen: seen)[...]
+      return cases.map { one in
+        defer { found = found.dropFirst(one.targets.count) }
+        return found.prefix(one.targets.count).map { Int32($0) }
+      }
     }
-    withExtendedLifetime(pass) {}
   }
-  return RankingResult(ranks: ranks.array)
+}
+
+/// The ranks that a model gives to the right items among its whole vocabulary, seen ones taken out.
+package func rankings(
+  _ cases: [EvaluationCase], by model: any Recommender, name: String = "", pool: WorkerPool
+) -> Judgement {
+  let itemCount = model.itemCount
+  let batchSize = max(1, min(32, 8_000_000 / max(1, itemCount)))
+  return ranked(cases, name: name, batchSize: batchSize, pool: pool) {
+    let scores = Buffer(count: batchSize * itemCount)
+    return { cases in
+      model.score(cases.map(\.question), into: scores.pointer)
+      return cases.enumerated().map { i, one in
+        let row = UnsafeBufferPointer(start: scores.pointer + i * itemCount, count: itemCount)
+        let seen = one.history.filter { !one.targets.contains($0) }
+        return one.targets.map { Int32(rank(of: $0, scores: row, seen: seen)) }
+      }
+    }
+  }
+}
+
+extension EvaluationCase {
+  /// The case as a model sees it.
+  package var question: History {
+    History(history, times: times.isEmpty ? nil : times, moment: moment)
+  }
+}
+
+extension Contender {
+  /// A trained model that is to be judged.
+  package init(_ model: any Recommender, name: String) {
+    self.init(name, .model) { cases, scores in
+      model.score(cases.map(\.question), into: scores)
+    }
+  }
+}
+
+extension Judgement {
+  /// The mean over cases.
+  package func mean(_ metric: Metric, at k: Int) -> Double {
+    let values = values(metric, at: k)
+    return values.isEmpty ? 0 : values.reduce(0, +) / Double(values.count)
+  }
+}
+
+/// Divides cases into batches of like lengths and gathers their ranks.
+private func ranked(
+  _ cases: [EvaluationCase], name: String = "", batchSize: Int, pool: WorkerPool,
+  each worker: @Sendable () -> (ArraySlice<EvaluationCase>) -> [[Int32]]
+) -> Judgement {
+  // By falling history length, so that batches have even token counts.
+  let order = cases.indices.sorted {
+    (cases[$0].history.count, $1) > (cases[$1].history.count, $0)
+  }
+  let sorted = order.map { cases[$0] }
+  let found = WorkerResults<[(Int, [Int32])]>(count: pool.count)
+  pool.run { index in
+    let rank = worker()
+    var own: [(Int, [Int32])] = []
+    for start in stride(from: index * batchSize, to: sorted.count, by: pool.count * batchSize) {
+      let end = min(sorted.count, start + batchSize)
+      for (i, ranks) in zip(start..<end, rank(sorted[start..<end])) {
+        own.append((order[i], ranks))
+      }
+    }
+    found.set(own, index)
+  }
+  var ranks = [[Int32]](repeating: [], count: cases.count)
+  for (place, own) in found.all.joined() { ranks[place] = own }
+  return Judgement(name: name, role: .model, ranks: ranks, top: [])
 }
 
 /// Ranks right items against the whole catalogue, a tile of items at a time: memory does not depend
@@ -111,17 +185,4 @@ private final class TiledRanker {
     }
     return targets.indices.map { thresholds[$0].isNaN ? n - 1 : ahead[$0] }
   }
-}
-
-/// Unchecked Sendable: every worker writes its own places.
-private final class SharedRanks: @unchecked Sendable {
-  let values: UnsafeMutablePointer<Int>
-  private let count: Int
-  init(count: Int) {
-    values = .allocate(capacity: max(1, count))
-    values.initialize(repeating: 0, count: count)
-    self.count = count
-  }
-  deinit { values.deallocate() }
-  var array: [Int] { Array(UnsafeBufferPointer(start: values, count: count)) }
 }

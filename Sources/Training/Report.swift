@@ -1,8 +1,6 @@
 import Domain
 package import Evaluation
-package import Kernels
 package import Models
-import Neural
 
 /// Test results of a model beside the baselines, on the same users and the same ranking.
 package struct EvaluationReport: Sendable {
@@ -33,22 +31,22 @@ package struct EvaluationReport: Sendable {
 ///   - others: name and scores (one for each token) for a judged user, such as a simulator's own
 ///     best ranking.
 package func evaluate(
-  _ model: SASRec, name: String = "sasrec", on split: LeaveOneOut, kernels: Kernels, threads: Int,
+  _ model: any Recommender, name: String = "sasrec", on split: LeaveOneOut, threads: Int,
   others: [(name: String, scores: (_ user: Int) -> [Float])] = []
 ) -> EvaluationReport {
   let pool = WorkerPool(count: threads)
   defer { pool.shutDown() }
-  let layout = TransformerLayout(model.configuration.shape)
+  let cases = split.cases(.test)
   var lines = [
     EvaluationReport.Line(
       name: name,
-      result: rankings(
-        split, .test, weights: model.weights, layout: layout, kernels: kernels, pool: pool))
+      result: RankingResult(
+        ranks: rankings(cases, by: model, pool: pool).ranks.map { Int($0[0]) }))
   ]
   func line(_ name: String, _ scores: (Int) -> [Float]) {
-    let ranks = split.users.map { user in
-      scores(user).withUnsafeBufferPointer {
-        rank(of: split.target(of: user, .test), scores: $0, seen: split.history(of: user, .test))
+    let ranks = cases.map { one in
+      scores(one.user).withUnsafeBufferPointer {
+        rank(of: one.targets[0], scores: $0, seen: one.history)
       }
     }
     lines.append(EvaluationReport.Line(name: name, result: RankingResult(ranks: ranks)))

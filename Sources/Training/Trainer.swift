@@ -314,10 +314,10 @@ package final class Trainer {
   }
 
   /// The ranks of the users' right items under the present weights, all items ranked.
-  package func judge(_ split: LeaveOneOut, _ stage: LeaveOneOut.Stage) -> RankingResult {
+  package func judge(_ cases: [EvaluationCase]) -> Judgement {
     exactWeights.update()
     return rankings(
-      split, stage, weights: exactWeights, layout: layout, kernels: kernels, pool: pool)
+      cases, weights: exactWeights, layout: layout, kernels: kernels, pool: pool)
   }
 
   /// Packs the weights again after the parameters were replaced.
@@ -336,14 +336,14 @@ package final class Trainer {
   /// Trains to the end or until validation stops getting better.
   ///
   /// - Parameters:
-  ///   - split: gives the validation events; nil trains for all epochs.
+  ///   - cases: judge the epochs; without any, training goes on for all epochs.
   ///   - checkpoint: goes on from a state that an earlier run handed out; the result is that of the
   ///     run without a stop.
   ///   - saving: gets the state after every epoch.
   ///   - progress: called after every step; false cancels.
   /// - Throws: `TrainingCancelled`.
   package func run(
-    validating split: LeaveOneOut?, from checkpoint: TrainingCheckpoint? = nil,
+    validating cases: [EvaluationCase], from checkpoint: TrainingCheckpoint? = nil,
     saving: ((TrainingCheckpoint) -> Void)? = nil, progress: (TrainingProgress) -> Bool
   ) throws(TrainingCancelled) -> TrainingResult {
     let clock = ContinuousClock()
@@ -397,15 +397,15 @@ package final class Trainer {
         epoch: epoch, loss: report.loss, validationNDCG: nil, validationRecall: nil,
         seconds: epochSeconds)
       let outOfTime = options.secondsAtMost.map { seconds(clock.now - started) >= $0 } ?? false
-      if let split, !split.users.isEmpty,
+      if !cases.isEmpty,
         epoch % options.validateEvery == 0 || epoch == options.epochs || outOfTime
       {
         let validationStarted = clock.now
-        let result = judge(split, .validation)
+        let result = judge(cases)
         state.secondsValidating += seconds(clock.now - validationStarted)
-        let ndcg = result.ndcg(at: 10)
+        let ndcg = result.mean(.ndcg, at: 10)
         record.validationNDCG = ndcg
-        record.validationRecall = result.recall(at: 10)
+        record.validationRecall = result.mean(.recall, at: 10)
         state.judge(epoch: epoch, ndcg: ndcg, weights: judged)
         report.validationNDCG = ndcg
         report.bestValidationNDCG = state.best?.ndcg

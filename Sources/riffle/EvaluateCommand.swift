@@ -3,6 +3,7 @@ import Domain
 import Engine
 import Foundation
 import HTTPAPI
+import Models
 import Training
 import Worlds
 
@@ -67,7 +68,7 @@ struct Evaluate: AsyncParsableCommand {
   }
 
   private func evaluate(folder path: String) throws {
-    var policy = SASRecPolicy()
+    var policy = PolicySettings(SASRecTraining.description)
     if let file {
       let text = String(decoding: try readInput(file), as: UTF8.self)
       let configuration = try EngineConfiguration(parsing: text, origin: file)
@@ -76,7 +77,9 @@ struct Evaluate: AsyncParsableCommand {
       }
       policy = first
     }
-    if let epochs { policy.epochs = epochs }
+    if let epochs, policy.policy.parameter("n_epochs") != nil {
+      policy["n_epochs"] = .integer(epochs)
+    }
     let folder = try RatingsFolder(path: path)
     let training = try ModelTraining(
       policy: policy,
@@ -95,28 +98,5 @@ struct Evaluate: AsyncParsableCommand {
       Terminal.standardError(outcome.summary)
       EvaluationPrinter.print(outcome.evaluation)
     }
-  }
-}
-
-extension TrainingData {
-  /// Every rating as a positive event, in time order; tokens in the order of the items' numbers.
-  init(_ folder: RatingsFolder) {
-    let items = Set(folder.ratings.map(\.item)).sorted()
-    let tokens = Dictionary(
-      uniqueKeysWithValues: items.enumerated().map { ($1, ItemToken($0)) })
-    var places: [Int: Int] = [:]
-    var users: [UserID] = []
-    var sequences: [[ItemToken]] = []
-    for rating in folder.ratings {
-      guard let token = tokens[rating.item] else { continue }
-      if let place = places[rating.user] {
-        sequences[place].append(token)
-      } else {
-        places[rating.user] = users.count
-        users.append(UserID(String(rating.user)))
-        sequences.append([token])
-      }
-    }
-    self.init(users: users, sequences: sequences, vocabulary: items.map { ItemID(String($0)) })
   }
 }

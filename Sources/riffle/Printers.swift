@@ -75,16 +75,19 @@ final class TrainingProgressLine {
   func show(_ progress: JSON?) {
     guard let progress, let epoch = progress["epoch"]?.int, let epochs = progress["epochs"]?.int
     else { return }
-    var parts = ["epoch \(epoch)/\(epochs)"]
-    if let loss = progress["loss"]?.number { parts.append("loss \(Terminal.fixed(loss, 3))") }
-    if let speed = progress["tokens_per_second"]?.number {
+    // Policies without epochs, losses or tokens say nothing of them.
+    var parts = epochs > 1 ? ["epoch \(epoch)/\(epochs)"] : []
+    if let loss = progress["loss"]?.number, loss != 0 {
+      parts.append("loss \(Terminal.fixed(loss, 3))")
+    }
+    if let speed = progress["tokens_per_second"]?.number, speed > 0 {
       parts.append("\(Terminal.grouped(Int(speed))) tokens/s")
     }
     if let ndcg = progress["validation_ndcg_at_10"]?.number {
       let after = progress["validated_epoch"]?.int.map { " after epoch \($0)" } ?? ""
       parts.append("validation NDCG@10 \(Terminal.fixed(ndcg, 4))\(after)")
     }
-    if let left = progress["seconds_left"]?.number {
+    if let left = progress["seconds_left"]?.number, left > 0 {
       parts.append("at most \(Terminal.duration(left)) left")
     }
     line.show(

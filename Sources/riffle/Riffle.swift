@@ -31,7 +31,7 @@ struct Riffle: AsyncParsableCommand {
       ExportUser.self,
       CreateEngine.self, ListEngines.self, ViewEngine.self, DeleteEngine.self, Train.self,
       QueryCommand.self,
-      Evaluate.self,
+      Evaluate.self, Ablate.self, Tune.self, ListPolicies.self,
       Doctor.self,
     ])
 }

@@ -1,6 +1,8 @@
 import Domain
 import Engine
+import Models
 import Testing
+import Training
 
 /// The problems of a settings text, as people see them.
 private func problems(_ text: String) -> [String] {
@@ -23,7 +25,7 @@ private func problems(_ text: String) -> [String] {
     #expect(engine.name == "for_you")
     #expect(engine.data.interactionTable.name == "events")
     #expect(engine.data.itemTable == nil)
-    #expect(engine.models == [SASRecPolicy()])
+    #expect(engine.models == [PolicySettings(SASRecTraining.description)])
     #expect(engine.embeddings == [.init(name: "sasrec", model: "sasrec")])
     #expect(engine.warnings.isEmpty)
   }
@@ -75,9 +77,12 @@ private func problems(_ text: String) -> [String] {
       engine.embeddings == [.init(name: "taste", model: "seq"), .init(name: "seq", model: "seq")])
     let model = try #require(engine.model(named: "seq"))
     #expect(model.eventValues == ["like", "share"])
-    #expect(model.width == 32 && model.innerWidth == 64 && model.heads == 4 && model.blocks == 1)
-    #expect(model.maximumLength == 100 && model.activation == "relu" && model.dropout == 0.1)
-    #expect(model.epochs == 7 && model.batchSize == 64 && model.patience == 3 && model.seed == 9)
+    #expect(model["hidden_size"] == .integer(32) && model["inner_size"] == .integer(64))
+    #expect(model["n_heads"] == .integer(4) && model["n_layers"] == .integer(1))
+    #expect(model["max_seq_length"] == .integer(100) && model["hidden_act"] == .text("relu"))
+    #expect(model["attn_dropout_prob"] == .number(0.1) && model["n_epochs"] == .integer(7))
+    #expect(model["batch_size"] == .integer(64) && model["early_stopping_step"] == .integer(3))
+    #expect(model["seed"] == .integer(9))
     let query = try #require(engine.query(named: "feed"))
     #expect(query.text == "SELECT * FROM similarity(embedding_ref='taste') LIMIT $n")
     #expect(
@@ -90,7 +95,7 @@ private func problems(_ text: String) -> [String] {
   }
 
   @Test func `reads every loss and what training adds to the documented keys`() throws {
-    func model(_ keys: String) throws -> SASRecPolicy {
+    func model(_ keys: String) throws -> PolicySettings {
       let engine = try EngineConfiguration(
         parsing: """
           name: e
@@ -102,9 +107,9 @@ private func problems(_ text: String) -> [String] {
       return try #require(engine.models.first)
     }
     let plain = try model("name: m")
-    #expect(plain.loss == nil && plain.olderWindows == 0.5 && plain.averaging == nil)
-    for loss in SASRecPolicy.Loss.allCases {
-      #expect(try model("loss_type: \(loss.rawValue)").loss == loss)
+    #expect(plain["loss_type"] == nil && plain["older_windows"] == .number(0.5))
+    for loss in ["CE", "sampled_softmax", "gBCE", "BCE", "BPR"] {
+      #expect(try model("loss_type: \(loss)")["loss_type"] == .text(loss))
     }
     let full = try model(
       """
@@ -113,12 +118,15 @@ private func problems(_ text: String) -> [String] {
       learning_rate_schedule: cosine, warm_up_steps: 50, weight_averaging: 0.99,
       older_windows: 0, precision: float32
       """)
-    #expect(full.negatives == 64 && !full.sharesNegativesInBatch && full.calibration == 0.5)
-    #expect(full.negativePopularityPower == 0.5 && full.weightDecay == 0.01)
-    #expect(full.gradientNorm == 1 && full.schedule == "cosine" && full.warmUpSteps == 50)
-    #expect(full.averaging == 0.99 && full.olderWindows == 0 && full.precision == "float32")
+    #expect(full.integer("negative_samples_count") == 64 && full.number("gbce_t") == 0.5)
+    #expect(full.number("gradient_clip_norm") == 1 && full.integer("warm_up_steps") == 50)
+    #expect(full.text("precision") == "float32" && full.number("older_windows") == 0)
     #expect(throws: Diagnostics.self) { try model("loss_type: gbce") }
     #expect(throws: Diagnostics.self) { try model("older_windows: 2") }
+    #expect(throws: Diagnostics.self) { try model("n_heads: 3") }
+    #expect(throws: Diagnostics.self) {
+      try model("attn_dropout_prob: 0.1, hidden_dropout_prob: 0.3")
+    }
   }
 
   @Test func `refuses a file whose aliases would fill the memory`() {
@@ -153,7 +161,7 @@ private func problems(_ text: String) -> [String] {
           - policy_type: sasrec
             hidden_size: many
             n_head: 2
-          - policy_type: bert4rec
+          - policy_type: lightgbm
       querys: {}
       """)
     #expect(
@@ -186,11 +194,11 @@ private func problems(_ text: String) -> [String] {
           help: Did you mean `n_heads`?
         """,
         """
-        error: The policy `bert4rec` is not available yet.
+        error: The policy `lightgbm` is not available here.
          --> engine.yaml:9:20
-        9 |     - policy_type: bert4rec
+        9 |     - policy_type: lightgbm
           |                    ^^^^^^^^
-          help: Write `policy_type: sasrec`, the policy that this build trains.
+          help: The nearest is `policy_type: retrieve-rank`: it orders candidates by a sequence model, not by trees.
         """,
         """
         error: Unknown key `querys`.
@@ -217,28 +225,6 @@ private func problems(_ text: String) -> [String] {
     let found = problems("name: e\ndata: {\(data)}")
     #expect(found.count == 1 && found[0].contains(message), "\(found)")
     #expect(found.allSatisfy { $0.contains("engine.yaml:2:") })
-  }
-
-  @Test func `refuses a search over values and says what to write`() {
-    let found = problems(
-      """
-      name: e
-      data: {interaction_table: events}
-      training:
-        models:
-          - policy_type: sasrec
-            learning_rate: {type: tunable_float, min: 0.0005, max: 0.01, scale: log}
-      """)
-    #expect(
-      found == [
-        """
-        error: `training.models[0].learning_rate` asks for a search over values (`tunable_float`), which is not available yet.
-         --> engine.yaml:6:29
-        6 |       learning_rate: {type: tunable_float, min: 0.0005, max: 0.01, scale: log}
-          |                             ^^^^^^^^^^^^^
-          help: Write one value, for example the middle of the range, or leave the key out.
-        """
-      ])
   }
 
   @Test func `points at text that is not YAML`() {

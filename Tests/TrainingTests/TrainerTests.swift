@@ -45,14 +45,13 @@ import Training
     let trainer = Trainer(
       training: split.training, configuration: configuration(dataset), options: options,
       kernels: kernels)
-    return (try trainer.run(validating: split) { _ in true }, split)
+    return (try trainer.run(validating: split.cases(.validation)) { _ in true }, split)
   }
 
   @Test func `learns a certain succession, far above popularity`() throws {
     let dataset = Self.ring(items: 30, users: 300, seed: 1)
     let (result, split) = try Self.train(dataset, Self.options(threads: 2, epochs: 25))
-    let kernels = try #require(Kernels(environment: [:]))
-    let report = evaluate(result.model, on: split, kernels: kernels, threads: 2)
+    let report = evaluate(result.model, on: split, threads: 2)
     #expect(report.lines.map(\.name) == ["sasrec", "popularity", "last-item transition"])
     #expect(report.lines[0].result.recall(at: 1) > 0.9)
     #expect(report.lines[1].result.recall(at: 1) < 0.3)
@@ -101,7 +100,7 @@ import Training
       options: Self.options(threads: 2), kernels: kernels)
     var calls = 0
     #expect(throws: TrainingCancelled.self) {
-      _ = try trainer.run(validating: nil) { _ in
+      _ = try trainer.run(validating: []) { _ in
         calls += 1
         return calls < 3
       }
@@ -147,12 +146,15 @@ import Training
         kernels: kernels)
     }
     var saved: [TrainingCheckpoint] = []
-    let whole = try trainer().run(validating: split, saving: { saved.append($0) }) { _ in true }
+    let whole = try trainer().run(
+      validating: split.cases(.validation), saving: { saved.append($0) }
+    ) { _ in true }
     #expect(saved.map(\.epoch) == [1, 2, 3, 4, 5, 6])
     for checkpoint in [saved[0], saved[2], saved[5]] {
       let file = try Safetensors(parsing: checkpoint.bytes, path: "c")
       let read = try TrainingCheckpoint(file, path: "c")
-      let rest = try trainer().run(validating: split, from: read) { _ in true }
+      let rest = try trainer().run(validating: split.cases(.validation), from: read) { _ in true
+      }
       #expect(rest.model.safetensors().bytes == whole.model.safetensors().bytes)
       #expect(rest.epochs.map(\.loss) == whole.epochs.map(\.loss))
       #expect(rest.bestEpoch == whole.bestEpoch)
@@ -177,8 +179,7 @@ import Training
     options.loss = loss
     options.patience = 40
     let (result, split) = try Self.train(dataset, options)
-    let kernels = try #require(Kernels(environment: [:]))
-    let report = evaluate(result.model, on: split, kernels: kernels, threads: 2)
+    let report = evaluate(result.model, on: split, threads: 2)
     #expect(report.lines[0].result.recall(at: 3) > 0.9)
   }
 
@@ -192,7 +193,7 @@ import Training
       let trainer = Trainer(
         training: dataset.sequences, configuration: Self.configuration(dataset), options: options,
         kernels: kernels)
-      return try trainer.run(validating: nil) { _ in true }.model
+      return try trainer.run(validating: []) { _ in true }.model
     }
     let before = Buffer(count: TransformerLayout(Self.configuration(dataset).shape).count)
     var generator = SplitMix64(seed: options.seed)
@@ -224,7 +225,7 @@ import Training
       for j in 0..<16 { parameters.pointer[item * 16 + j] = parameters.pointer[item / 5 * 80 + j] }
     }
     let model = SASRec(configuration, parameters: parameters, kernels: kernels)
-    let report = evaluate(model, on: split, kernels: kernels, threads: 2)
+    let report = evaluate(model, on: split, threads: 2)
     let items = model.itemVectors
     let expected = split.users.map { user in
       let history = split.history(of: user, .test)

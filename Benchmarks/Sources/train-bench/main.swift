@@ -160,7 +160,7 @@ if mode == "speed" {
       + "\"tokens_per_s\":\(Double(tokens) / total),\"peak_mb\":\(peakMegabytes())}")
 } else {
   var lastEpoch = 0
-  let result = try trainer.run(validating: split) { progress in
+  let result = try trainer.run(validating: split.cases(.validation)) { progress in
     if let ndcg = progress.validationNDCG, progress.epoch != lastEpoch {
       lastEpoch = progress.epoch
       FileHandle.standardError.write(
@@ -171,7 +171,7 @@ if mode == "speed" {
     return true
   }
   let report = evaluate(
-    result.model, on: split, kernels: kernels, threads: options.threads)
+    result.model, on: split, threads: options.threads)
   for line in report.lines {
     let recall = line.result.recallEstimate(at: 10)
     let ndcg = line.result.ndcgEstimate(at: 10)

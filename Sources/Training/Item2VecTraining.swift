@@ -1,0 +1,439 @@
+import Domain
+import Kernels
+package import Models
+import Neural
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// The `item2vec` policy: vectors of items from the company that they keep in histories.
+///
+/// - SeeAlso: Barkan & Koenigstein, *Item2vec*, 2016, on Mikolov et al., *Distributed Representations of
+///   Words and Phrases*, NIPS 2013. Drawn items are shared by a few dozen neighbouring centres and
+///   weighted to the same expectation (Ji et al., *Parallelizing Word2Vec in Shared and Distributed
+///   Memory*, 2016), so that they are matrix products.
+package enum Item2VecTraining: Policy {
+  package static let description = PolicyDescription(
+    name: "item2vec",
+    summary:
+      "Vectors of items from the company they keep (skip-gram or CBOW); a history is their mean.",
+    gives: .vectors,
+    parameters: [
+      Hyperparameter(
+        "embedding_size", aliases: ["vector_size", "factors"], .integer(2...1024),
+        default: .integer(64), search: .options([32, 64, 128].map { .integer($0) }),
+        "The width of vectors."),
+      Hyperparameter(
+        "window_size", aliases: ["window"], .integer(1...1000), default: .integer(3),
+        search: .options([2, 3, 5, 10].map { .integer($0) }),
+        "How many events before and after an event are its company."),
+      Hyperparameter(
+        "max_window_size", .integer(1...1000), default: .integer(50),
+        "`window_size` is at most this."),
+      Hyperparameter(
+        "algorithm", .choice(["skip-gram", "cbow"]), default: .text("skip-gram"),
+        search: .options([.text("skip-gram"), .text("cbow")]),
+        "Whether an item predicts each of its company, or its company's mean predicts the item."),
+      Hyperparameter(
+        "negative", aliases: ["negative_samples_count"], .integer(1...1000), default: .integer(10),
+        search: .options([5, 10, 20].map { .integer($0) }),
+        "Items drawn against each right one."),
+      Hyperparameter(
+        "ns_exponent", .number(-2...2), default: .number(0),
+        search: .options([-0.5, 0, 0.5, 0.75].map { .number($0) }),
+        "Items are drawn in proportion to their count raised to this."),
+      Hyperparameter(
+        "sample", .number(0...1), default: .number(0),
+        search: .options([0, 1e-4, 1e-3].map { .number($0) }),
+        "The share of all events above which an item's events are thinned out; 0 keeps all."),
+      Hyperparameter(
+        "min_count", .integer(1...1_000_000), default: .integer(1),
+        "Items with fewer events get no vector."),
+      Hyperparameter(
+        "n_epochs", aliases: ["epochs"], .integer(1...1000), default: .integer(20),
+        search: .options([5, 10, 20, 40].map { .integer($0) }), "Passes over the histories."),
+      Hyperparameter(
+        "learning_rate", aliases: ["alpha"], .number(1e-6...1), default: .number(0.025),
+        search: .numbers(0.01...0.1, logarithmic: true), "The first rate; it falls along a line."),
+      Hyperparameter(
+        "min_learning_rate", aliases: ["min_alpha"], .number(0...1), default: .number(0.0001),
+        "The last rate."),
+      Hyperparameter(
+        "dynamic_windows", aliases: ["shrink_windows"], .flag, default: .flag(true),
+        "Whether each window is drawn from 1 to `window_size`, so that near company counts more."),
+      Hyperparameter(
+        "seed", aliases: ["sample_seed"], .integer(0...Int(Int32.max)), default: .integer(42),
+        "The seed of everything random."),
+    ] + recencyParameters(last: 3, decay: 0.4),
+    inert: ["workers": "training uses this machine's cores"])
+
+  package static func train(
+    _ data: TrainingSet, _ settings: PolicySettings, _ context: TrainingContext
+  ) throws -> TrainedModel {
+    guard data.histories.contains(where: { $0.items.count >= 2 }) else {
+      throw nothingToLearn(settings, data)
+    }
+    let epochs = settings.integer("n_epochs")
+    let width = settings.integer("embedding_size")
+    let (vectors, seconds) = try context.withPool { pool in
+      try timed {
+        let run = SkipGramRun(data, settings, kernels: context.kernels, pool: pool)
+        for epoch in 0..<epochs {
+          try run.epoch(epoch, of: epochs) { step, steps throws(TrainingCancelled) in
+            try context.report(epoch: epoch + 1, of: epochs, step: step, steps: steps)
+          }
+        }
+        return run.vectors
+      }
+    }
+    let model = PooledVectors(
+      vectors: vectors, width: width, recency: recency(settings), isNormalised: true,
+      kernels: context.kernels)
+    let events = data.eventCount * epochs
+    return TrainedModel(
+      model, secondsTraining: seconds,
+      summary: "Trained \(epochs) epochs of \(data.eventCount) events in \(text(seconds: seconds)) "
+        + "(\(Int(Double(events) / max(1e-9, seconds))) events/s).")
+  }
+}
+
+/// One training of item vectors.
+///
+/// Each worker goes through its share of the histories with vectors of its own; after some thousand
+/// events the workers' changes are added up, in their order. So the same thread count gives the same
+/// vectors, bit for bit; another gives others of the same quality.
+private final class SkipGramRun {
+  /// Events that a worker goes through before changes are added up.
+  private static let eventsPerRound = 4096
+
+  private let width: Int
+  private let itemCount: Int
+  private let settings: Settings
+  private let kernels: Kernels
+  private let pool: WorkerPool
+  private let tokens: [Int32]
+  /// History `h` is `tokens[offsets[h]..<offsets[h + 1]]`.
+  private let offsets: [Int]
+  private let counts: [Int]
+  private let sampler: NegativeSampler
+  private let input: Buffer
+  private let output: Buffer
+  private let workers: [Worker]
+
+  struct Settings: Sendable {
+    var window: Int
+    var isSkipGram: Bool
+    var negatives: Int
+    var sample: Double
+    var minimumCount: Int
+    var rate: Float
+    var lastRate: Float
+    var isDynamic: Bool
+  }
+
+  init(_ data: TrainingSet, _ settings: PolicySettings, kernels: Kernels, pool: WorkerPool) {
+    width = settings.integer("embedding_size")
+    itemCount = data.itemCount
+    self.kernels = kernels
+    self.pool = pool
+    self.settings = Settings(
+      window: min(settings.integer("window_size"), settings.integer("max_window_size")),
+      isSkipGram: settings.text("algorithm") == "skip-gram",
+      negatives: settings.integer("negative"), sample: settings.number("sample"),
+      minimumCount: settings.integer("min_count"), rate: Float(settings.number("learning_rate")),
+      lastRate: Float(settings.number("min_learning_rate")),
+      isDynamic: settings.flag("dynamic_windows"))
+    let counts = data.counts
+    self.counts = counts
+    var tokens: [Int32] = []
+    tokens.reserveCapacity(counts.reduce(0, +))
+    var offsets = [0]
+    for history in data.histories {
+      for item in history.items where counts[item.index] >= self.settings.minimumCount {
+        tokens.append(item.rawValue)
+      }
+      offsets.append(tokens.count)
+    }
+    self.tokens = tokens
+    self.offsets = offsets
+    let exponent = settings.number("ns_exponent")
+    let minimum = self.settings.minimumCount
+    sampler = NegativeSampler(
+      weights: counts.map { $0 >= max(1, minimum) ? power(Double($0), exponent) : 0 })
+    var generator = SplitMix64(seed: UInt64(settings.integer("seed")))
+    input = Buffer(count: itemCount * width)
+    output = Buffer(count: itemCount * width)
+    for i in 0..<input.count {
+      input.pointer[i] = (generator.unitFloat() - 0.5) / Float(width)
+    }
+    let shares = Self.shares(offsets, workers: pool.count)
+    let (input, output, itemCount, width) = (input, output, itemCount, width)
+    workers = shares.map { histories in
+      Worker(
+        histories: histories, input: pool.count == 1 ? input : input.copy(),
+        output: pool.count == 1 ? output : output.copy(), itemCount: itemCount, width: width,
+        kernels: kernels, seed: generator.next())
+    }
+  }
+
+  /// Divides the histories into runs of nearly equal numbers of events.
+  private static func shares(_ offsets: [Int], workers: Int) -> [Range<Int>] {
+    let total = offsets.last ?? 0
+    var start = 0
+    return (1...workers).map { worker in
+      var end = start
+      let goal = total * worker / workers
+      while end < offsets.count - 1, worker == workers || offsets[end + 1] <= goal { end += 1 }
+      defer { start = end }
+      return start..<end
+    }
+  }
+
+  /// The item vectors, each of length 1; zeros for items without one.
+  var vectors: [Float] {
+    let result = input.copy()
+    for item in 0..<itemCount {
+      let row = result.pointer + item * width
+      if counts[item] < max(1, settings.minimumCount) {
+        row.update(repeating: 0, count: width)
+      } else {
+        normalise(row, count: width, kernels)
+      }
+    }
+    return result.array
+  }
+
+  func epoch(
+    _ epoch: Int, of epochs: Int,
+    progress: (_ step: Int, _ steps: Int) throws(TrainingCancelled) -> Void
+  ) throws(TrainingCancelled) {
+    for worker in workers { worker.restart() }
+    let longest =
+      workers.map { offsets[$0.histories.upperBound] - offsets[$0.histories.lowerBound] }
+      .max() ?? 0
+    let rounds = max(1, (longest + Self.eventsPerRound - 1) / Self.eventsPerRound)
+    for round in 0..<rounds {
+      if round % 8 == 0 { try progress(round, rounds) }
+      let done = (Float(epoch) + Float(round) / Float(rounds)) / Float(epochs)
+      let rate = max(settings.lastRate, settings.rate - (settings.rate - settings.lastRate) * done)
+      let isLast = round == rounds - 1
+      let (workers, tokens, offsets, counts) = (workers, tokens, offsets, counts)
+      let (sampler, settings) = (sampler, settings)
+      let boxed = UncheckedSendable(workers)
+      pool.run { index in
+        boxed.value[index].run(
+          events: isLast ? .max : Self.eventsPerRound, tokens: tokens, offsets: offsets,
+          counts: counts, sampler: sampler, settings: settings, rate: rate)
+      }
+      if pool.count > 1 { merge() }
+    }
+  }
+
+  /// Adds up the workers' changes and gives the sums back to them.
+  private func merge() {
+    let boxed = UncheckedSendable(workers)
+    let (input, output, width, itemCount) = (input, output, width, itemCount)
+    let share = (itemCount + pool.count - 1) / pool.count
+    pool.run { index in
+      let workers = boxed.value
+      for item in (index * share)..<max(index * share, min(itemCount, (index + 1) * share)) {
+        for side in 0..<2 {
+          guard workers.contains(where: { $0.touched[side][item] }) else { continue }
+          let main = (side == 0 ? input : output).pointer + item * width
+          var rows: [UnsafeMutablePointer<Float>] = []
+          for worker in workers {
+            rows.append((side == 0 ? worker.input : worker.output).pointer + item * width)
+          }
+          for i in 0..<width {
+            var sum = main[i]
+            for row in rows { sum += row[i] - main[i] }
+            main[i] = sum
+            for row in rows { row[i] = sum }
+          }
+          for worker in workers { worker.touched[side][item] = false }
+        }
+      }
+    }
+  }
+
+  /// What one thread owns. Unchecked Sendable: between two joins only that thread touches it.
+  final class Worker: @unchecked Sendable {
+    /// Centres that share drawn items.
+    static let chunk = 32
+    static let drawn = 32
+
+    let histories: Range<Int>
+    let input: Buffer
+    let output: Buffer
+    /// Which rows of input and output differ from the others'.
+    let touched: [UnsafeMutablePointer<Bool>]
+    private let itemCount: Int
+    private let width: Int
+    private let kernels: Kernels
+    private var generator: SplitMix64
+    private var nextHistory: Int
+    private var sentence: [Int32] = []
+    private let hidden: Buffer
+    private let dhidden: Buffer
+    private let rows: Buffer
+    private let drows: Buffer
+    private let scores: Buffer
+    private let packed: Buffer
+    private let scratch: Buffer
+    private let sums: Buffer
+
+    init(
+      histories: Range<Int>, input: Buffer, output: Buffer, itemCount: Int, width: Int,
+      kernels: Kernels, seed: UInt64
+    ) {
+      self.histories = histories
+      self.input = input
+      self.output = output
+      self.itemCount = itemCount
+      self.width = width
+      self.kernels = kernels
+      generator = SplitMix64(seed: seed)
+      nextHistory = histories.lowerBound
+      touched = (0..<2).map { _ in
+        let flags = UnsafeMutablePointer<Bool>.allocate(capacity: max(1, itemCount))
+        flags.initialize(repeating: false, count: itemCount)
+        return flags
+      }
+      hidden = Buffer(count: Self.chunk * width)
+      dhidden = Buffer(count: Self.chunk * width)
+      rows = Buffer(count: Self.drawn * width)
+      drows = Buffer(count: Self.drawn * width)
+      scores = Buffer(count: Self.chunk * Self.drawn)
+      packed = Buffer(count: kernels.packedCount(columns: Self.drawn, depth: width))
+      scratch = Buffer(count: kernels.multiplyScratch(depth: max(Self.chunk, Self.drawn)))
+      sums = Buffer(count: Self.chunk)
+    }
+
+    deinit { for flags in touched { flags.deallocate() } }
+
+    func restart() { nextHistory = histories.lowerBound }
+
+    func run(
+      events: Int, tokens: [Int32], offsets: [Int], counts: [Int], sampler: NegativeSampler,
+      settings: Settings, rate: Float
+    ) {
+      var done = 0
+      let threshold = settings.sample * Double(tokens.count)
+      while nextHistory < histories.upperBound, done < events {
+        let range = offsets[nextHistory]..<offsets[nextHistory + 1]
+        nextHistory += 1
+        done += range.count
+        sentence.removeAll(keepingCapacity: true)
+        for place in range {
+          let token = tokens[place]
+          if threshold > 0 {
+            let share = threshold / Double(counts[Int(token)])
+            if Double(generator.unitFloat()) > share.squareRoot() + share { continue }
+          }
+          sentence.append(token)
+        }
+        guard sentence.count > 1 else { continue }
+        sentence.withUnsafeBufferPointer { sentence in
+          for start in stride(from: 0, to: sentence.count, by: Self.chunk) {
+            step(
+              sentence, start..<min(sentence.count, start + Self.chunk), sampler, settings, rate)
+          }
+        }
+      }
+    }
+
+    /// One step over a few neighbouring centres of a history.
+    private func step(
+      _ sentence: UnsafeBufferPointer<Int32>, _ centres: Range<Int>, _ sampler: NegativeSampler,
+      _ settings: Settings, _ rate: Float
+    ) {
+      let d = width
+      let count = centres.count
+      let (h, dh) = (hidden.pointer, dhidden.pointer)
+      withUnsafeTemporaryAllocation(of: Int.self, capacity: 2 * count + Self.drawn) { memory in
+        guard let lows = memory.baseAddress else { return }
+        let highs = lows + count
+        let drawn = highs + count
+        for (i, centre) in centres.enumerated() {
+          var reach = settings.window
+          if settings.isDynamic {
+            reach = 1 + Int(generator.next().multipliedFullWidth(by: UInt64(reach)).high)
+          }
+          lows[i] = max(0, centre - reach)
+          highs[i] = min(sentence.count - 1, centre + reach)
+          let row = h + i * d
+          if settings.isSkipGram {
+            row.update(from: input.pointer + Int(sentence[centre]) * d, count: d)
+          } else {
+            row.update(repeating: 0, count: d)
+            let share = 1 / Float(max(1, highs[i] - lows[i]))
+            for place in lows[i]...highs[i] where place != centre {
+              kernels.add(share, times: input.pointer + Int(sentence[place]) * d, to: row, count: d)
+            }
+          }
+        }
+        for k in 0..<Self.drawn {
+          drawn[k] = Int(sampler.draw(using: &generator))
+          (rows.pointer + k * d).update(from: output.pointer + drawn[k] * d, count: d)
+        }
+        // Drawn items: all scores at once, then their gradients.
+        kernels.pack(
+          rows.pointer, stride: d, transposed: true, columns: Self.drawn, depth: d,
+          into: packed.pointer)
+        kernels.multiplyPacked(
+          rows: count, columns: Self.drawn, depth: d, h, rowStride: d, packed.pointer,
+          into: scores.pointer, stride: Self.drawn)
+        kernels.logisticRows(
+          rows: count, columns: Self.drawn, scores.pointer, stride: Self.drawn,
+          rowLosses: sums.pointer)
+        for i in 0..<count {
+          let right = settings.isSkipGram ? highs[i] - lows[i] : 1
+          let weight = -rate * Float(right * settings.negatives) / Float(Self.drawn)
+          for k in 0..<Self.drawn { scores.pointer[i * Self.drawn + k] *= weight }
+        }
+        kernels.multiply(
+          rows: count, columns: d, depth: Self.drawn, scores.pointer, rowStride: Self.drawn,
+          rows.pointer, bStride: d, into: dh, stride: d, scratch: scratch.pointer)
+        kernels.multiply(
+          rows: Self.drawn, columns: d, depth: count, scores.pointer, rowStride: 1,
+          columnStride: Self.drawn, h, bStride: d, into: drows.pointer, stride: d,
+          scratch: scratch.pointer)
+        // Right items one by one, then everything moves.
+        for (i, centre) in centres.enumerated() {
+          let row = h + i * d
+          func right(_ item: Int) {
+            let other = output.pointer + item * d
+            let gain = rate / (1 + exp(kernels.dot(row, other, count: d)))
+            kernels.add(gain, times: other, to: dh + i * d, count: d)
+            kernels.add(gain, times: row, to: other, count: d)
+            touched[1][item] = true
+          }
+          if settings.isSkipGram {
+            for place in lows[i]...highs[i] where place != centre { right(Int(sentence[place])) }
+          } else {
+            right(Int(sentence[centre]))
+          }
+        }
+        for k in 0..<Self.drawn {
+          kernels.add(
+            1, times: drows.pointer + k * d, to: output.pointer + drawn[k] * d, count: d)
+          touched[1][drawn[k]] = true
+        }
+        for (i, centre) in centres.enumerated() {
+          func move(_ item: Int) {
+            kernels.add(1, times: dh + i * d, to: input.pointer + item * d, count: d)
+            touched[0][item] = true
+          }
+          if settings.isSkipGram {
+            move(Int(sentence[centre]))
+          } else {
+            for place in lows[i]...highs[i] where place != centre { move(Int(sentence[place])) }
+          }
+        }
+      }
+    }
+  }
+}

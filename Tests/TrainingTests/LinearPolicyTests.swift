@@ -1,0 +1,247 @@
+import Domain
+import Evaluation
+import Kernels
+import Models
+import Neural
+import Testing
+import Training
+
+/// Users who like one of two halves of the catalogue.
+private func halves(items: Int = 30, users: Int = 120, seed: UInt64 = 5) -> TrainingSet {
+  var generator = SplitMix64(seed: seed)
+  return TrainingSet(
+    itemCount: items,
+    histories: (0..<users).map { user in
+      let low = user % 2 == 0 ? 0 : items / 2
+      return History(
+        (0..<8).map { _ in
+          ItemToken(low + Int.random(in: 0..<items / 2, using: &generator))
+        }[...])
+    }, validation: [])
+}
+
+private func train(
+  _ policy: any Policy.Type, _ data: TrainingSet, threads: Int = 1,
+  _ values: [String: Hyperparameter.Value] = [:]
+) throws -> any Recommender {
+  let context = TrainingContext(
+    threads: threads, kernels: try #require(Kernels(environment: [:])))
+  return try policy.train(
+    data, PolicySettings(policy.description, values: values), context
+  ).model
+}
+
+/// How much higher the own half scores than the other, on average.
+private func contrast(_ model: any Recommender) -> Float {
+  let n = model.itemCount
+  var sum: Float = 0
+  for item in 0..<n {
+    let scores = model.scores(of: History([ItemToken(item)]))
+    let own = item < n / 2 ? 0..<n / 2 : n / 2..<n
+    for other in 0..<n where other != item {
+      sum += own.contains(other) ? scores[other] : -scores[other]
+    }
+  }
+  return sum / Float(n)
+}
+
+@Suite struct `Ease` {
+  @Test(arguments: [(7, 1), (64, 2), (150, 2)])
+  func `solves the regularised least squares without a diagonal`(items: Int, threads: Int) throws {
+    let data = halves(items: items, users: 200)
+    let lambda: Float = 10
+    let model = try #require(
+      train(
+        EASETraining.self, data, threads: threads, ["regularization": .number(Double(lambda))])
+        as? ItemNeighbours)
+    var gram = [[Float]](repeating: [Float](repeating: 0, count: items), count: items)
+    for history in data.histories {
+      let own = Set(history.items.map(\.index))
+      for i in own { for j in own { gram[i][j] += 1 } }
+    }
+    var weights = gram
+    for i in 0..<items {
+      for j in 0..<items { weights[i][j] = model.weight(of: ItemToken(j), in: ItemToken(i)) }
+      #expect(weights[i][i] == 0)
+    }
+    // The gradient of |X - XB|² + λ|B|² vanishes off the diagonal: (G B - G + λ B)[i][j] = 0.
+    for i in 0..<items {
+      for j in 0..<items where i != j {
+        var gradient = lambda * weights[i][j] - gram[i][j]
+        for k in 0..<items { gradient += gram[i][k] * weights[k][j] }
+        #expect(abs(gradient) < 0.02, "\(i) \(j)")
+      }
+    }
+  }
+
+  @Test func `refuses a catalogue that it cannot invert`() {
+    #expect(throws: Diagnostic.self) {
+      _ = try train(
+        EASETraining.self,
+        TrainingSet(
+          itemCount: 30_000, histories: [History([ItemToken(0), ItemToken(1)])],
+          validation: []))
+    }
+  }
+}
+
+@Suite struct `Als` {
+  @Test func `folds a history in at the minimum of its loss`() throws {
+    let data = halves()
+    let model = try #require(
+      train(ALSTraining.self, data, ["factors": .integer(8), "alpha": .number(3)]) as? Factors)
+    let history = data.histories[0]
+    let x = model.encode(history)
+    let vectors = model.itemVectors
+    func loss(_ x: [Float]) -> Double {
+      var weights = [Double](repeating: 0, count: model.itemCount)
+      for item in history.items { weights[item.index] += 1 }
+      var loss = Double(model.regularization) * x.reduce(0) { $0 + Double($1 * $1) }
+      for item in 0..<model.itemCount {
+        var score = 0.0
+        for k in 0..<8 { score += Double(x[k] * vectors[item * 8 + k]) }
+        let confidence = 1 + Double(model.alpha) * weights[item]
+        // An item that was done twice is folded in as two events.
+        let target = weights[item] > 0 ? (weights[item] + 3 * weights[item]) / confidence : 0
+        loss += confidence * (target - score) * (target - score)
+      }
+      return loss
+    }
+    let least = loss(x)
+    for k in 0..<8 {
+      for step: Float in [-0.05, 0.05] {
+        var moved = x
+        moved[k] += step
+        #expect(loss(moved) > least)
+      }
+    }
+  }
+
+  @Test func `tells two tastes apart, also weighted by BM25`() throws {
+    let values: [String: Hyperparameter.Value] = ["factors": .integer(8)]
+    #expect(contrast(try train(ALSTraining.self, halves(), values)) > 0.5)
+    let weighted = values.merging(["bm25": .flag(true), "alpha": .number(20)]) { $1 }
+    #expect(contrast(try train(ALSTraining.self, halves(), weighted)) > 0.5)
+  }
+}
+
+@Suite struct `Elsa` {
+  @Test func `has the gradient of its loss`() throws {
+    let data = halves(items: 9, users: 6)
+    let kernels = try #require(Kernels(named: "reference"))
+    let pool = WorkerPool(count: 1)
+    defer { pool.shutDown() }
+    let run = LinearRun(data, width: 4, seed: 1, kernels: kernels, pool: pool)
+    let gradient = Buffer(count: 36)
+    let users = Array(data.histories.indices)[...]
+    _ = run.lossAndGradient(users, into: gradient)
+    for i in 0..<36 {
+      let kept = run.weights.pointer[i]
+      let step: Float = 1e-2
+      let losses = [step, -step].map { step -> Double in
+        run.weights.pointer[i] = kept + step
+        return run.lossAndGradient(users, into: Buffer(count: 36))
+      }
+      run.weights.pointer[i] = kept
+      let expected = Float(losses[0] - losses[1]) / (2 * step)
+      #expect(
+        abs(gradient.pointer[i] - expected) < 0.02 * max(1, abs(expected)),
+        "\(i): \(gradient.pointer[i]), \(expected)")
+    }
+  }
+
+  @Test func `tells two tastes apart`() throws {
+    let model = try train(ELSATraining.self, halves(), threads: 2, ["factors": .integer(8)])
+    #expect(contrast(model) > 2)
+  }
+}
+
+@Suite struct `Item2vec` {
+  @Test(arguments: ["skip-gram", "cbow"], [1, 2])
+  func `puts items of the same company together`(algorithm: String, threads: Int) throws {
+    let model = try train(
+      Item2VecTraining.self, halves(), threads: threads,
+      [
+        "algorithm": .text(algorithm), "embedding_size": .integer(16), "n_epochs": .integer(60),
+        "learning_rate": .number(0.05),
+      ])
+    #expect(contrast(model) > 3, "\(contrast(model))")
+  }
+
+  @Test func `gives vectors of length 1, and zeros to items below min_count`() throws {
+    let data = TrainingSet(
+      itemCount: 3,
+      histories: [History([0, 1, 0, 1, 2].map { ItemToken($0) })], validation: [])
+    let model = try #require(
+      train(Item2VecTraining.self, data, ["min_count": .integer(2)]) as? any VectorRecommender)
+    let vectors = model.itemVectors
+    for item in 0..<3 {
+      let row = vectors[item * model.width..<(item + 1) * model.width]
+      let length = row.reduce(0) { $0 + $1 * $1 }
+      #expect(abs(length - (item < 2 ? 1 : 0)) < 1e-5)
+    }
+  }
+}
+
+@Suite struct `Combinations` {
+  /// A model of given scores.
+  private func fixed(_ scores: [Float]) -> any Recommender {
+    Popularity(totals: scores, window: nil)
+  }
+
+  @Test func `rank candidates by the ranker and put the rest behind them`() {
+    let retriever = fixed([9, 8, 7, 1, 2, 3])
+    let ranker = fixed([1, 2, 3, 9, 8, 7])
+    let two = RetrieveRank(
+      retriever: retriever, ranker: ranker,
+      stages: .init(candidates: 3, isUnited: false, retrieverWeight: 0))
+    let scores = two.scores(of: History([]))
+    #expect(scores.indices.sorted { scores[$0] > scores[$1] } == [2, 1, 0, 3, 4, 5])
+    let united = RetrieveRank(
+      retriever: retriever, ranker: ranker,
+      stages: .init(candidates: 3, isUnited: true, retrieverWeight: 0))
+    let all = united.scores(of: History([]))
+    #expect(all.indices.sorted { all[$0] > all[$1] } == [3, 4, 5, 2, 1, 0])
+  }
+
+  @Test func `blend by standing, where equal scores stand equal`() {
+    let a = fixed([3, 2, 2, 1])
+    for standing in Standing.allCases {
+      let blend = Blend(parts: [.init(name: "a", model: a, weight: 2)], standing: standing)
+      let scores = blend.scores(of: History([]))
+      #expect(scores[0] > scores[1] && scores[1] == scores[2] && scores[2] > scores[3])
+    }
+  }
+
+  @Test(arguments: 0..<20)
+  func `find the same best items as a full sort`(seed: Int) {
+    var generator = SplitMix64(seed: UInt64(seed))
+    let count = Int.random(in: 1...5000, using: &generator)
+    let scores = (0..<count).map { _ in Float(Int.random(in: 0..<300, using: &generator)) }
+    let wanted = Int.random(in: 1...200, using: &generator)
+    let found = scores.withUnsafeBufferPointer { Standing.best(wanted, of: $0) { $0 % 7 == 3 } }
+    let expected = scores.indices.filter { $0 % 7 != 3 }
+      .sorted { (scores[$1], $0) < (scores[$0], $1) }
+    #expect(found == Array(expected.prefix(wanted)), "seed \(seed)")
+  }
+
+  @Test func `give weight to the model that knows, and little to noise`() throws {
+    var generator = SplitMix64(seed: 9)
+    let n = 50
+    let sequences = (0..<400).map { _ -> [ItemToken] in
+      let start = Int.random(in: 0..<n, using: &generator)
+      return (0..<8).map { ItemToken((start + $0) % n) }
+    }
+    let split = LeaveOneOut(SequenceDataset(itemCount: n, sequences: sequences))
+    let data = TrainingSet(split)
+    let knows = try train(NGramTraining.self, data)
+    let noise = fixed((0..<n).map { _ in generator.unitFloat() })
+    let pool = WorkerPool(count: 2)
+    defer { pool.shutDown() }
+    let blend = BlendTraining.blend(
+      [("noise", nil, noise), ("ngram", nil, knows)], standing: nil, on: data.validation,
+      pool: pool)
+    #expect(blend.parts[1].weight > 5 * blend.parts[0].weight)
+    #expect(rankings(split.cases(.test), by: blend, pool: pool).mean(.recall, at: 1) > 0.95)
+  }
+}
