@@ -13,11 +13,15 @@ package struct RowScanner {
   private let empty: [Value]
   /// The kinds of the record's values, kept to be used again.
   private var kinds: [(column: Int, kind: ValueKind)] = []
+  /// The number of the record that last gave each column a value.
+  private var lastGiven: [Int]
+  private var recordNumber = 0
 
   package init(_ decoder: RowDecoder) {
     self.decoder = decoder
     types = decoder.schema.columns.map(\.type)
     empty = [Value](repeating: .null, count: types.count)
+    lastGiven = [Int](repeating: 0, count: types.count)
   }
 
   // MARK: The body of an insert
@@ -60,6 +64,7 @@ package struct RowScanner {
           let value = try? JSON(parsing: UnsafeBufferPointer(rebasing: bytes[start..<scanner.at])),
           let text = scanner.text(name)
         else { return nil }
+        guard !others.contains(where: { $0.name == text }) else { return nil }
         others.append(JSON.Member(text, value))
       }
       scanner.skipSpace()
@@ -178,6 +183,7 @@ package struct RowScanner {
     guard scanner.take(UInt8(ascii: "{")) else { return false }
     var cells = empty
     kinds.removeAll(keepingCapacity: true)
+    recordNumber += 1
     var member = 0
     scanner.skipSpace()
     guard !scanner.take(UInt8(ascii: "}")) else { return false }
@@ -186,6 +192,9 @@ package struct RowScanner {
       guard let name = scanner.plainText(), let column = column(scanner.bytes, name, member) else {
         return false
       }
+      // A name that stands twice is for the parser to refuse.
+      guard lastGiven[column] != recordNumber else { return false }
+      lastGiven[column] = recordNumber
       scanner.skipSpace()
       guard scanner.take(UInt8(ascii: ":")) else { return false }
       scanner.skipSpace()
