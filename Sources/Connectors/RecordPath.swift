@@ -69,7 +69,9 @@ package struct RecordPath: Hashable, Sendable, CustomStringConvertible {
         value = elements[number]
       }
     }
-    return value == .null ? nil : value
+    // Not as one expression: `nil` could be read as JSON's own null there.
+    if value == .null { return nil }
+    return value
   }
 }
 

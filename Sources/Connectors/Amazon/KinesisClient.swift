@@ -47,10 +47,10 @@ package struct KinesisClient: Sendable {
 
   package func shards() async throws -> [Shard] {
     var shards: [Shard] = []
-    var token: JSON?
+    var token: String?
     repeat {
       // A page's token stands for the stream and must not be sent with its name.
-      let request: JSON = token.map { ["NextToken": $0] } ?? .object([streamMember])
+      let request: JSON = token.map { ["NextToken": .string($0)] } ?? .object([streamMember])
       let answer = try await call("ListShards", request)
       for shard in answer["Shards"]?.array ?? [] {
         guard let id = shard["ShardId"]?.string else { continue }
@@ -60,7 +60,7 @@ package struct KinesisClient: Sendable {
             parents: ["ParentShardId", "AdjacentParentShardId"].compactMap { shard[$0]?.string },
             isClosed: shard["SequenceNumberRange"]?["EndingSequenceNumber"]?.string != nil))
       }
-      token = answer["NextToken"].flatMap { $0 == .null ? nil : $0 }
+      token = answer["NextToken"]?.string
     } while token != nil
     return shards
   }
