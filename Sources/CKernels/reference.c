@@ -333,7 +333,7 @@ static size_t attention_scratch(int width, int longest) {
   return 2 * (size_t)longest;
 }
 
-// The probabilities of one query row over the keys up to itself.
+// The probabilities of one query row over its keys.
 static void probabilities(const float *q, const float *k, long ld, int width, long keys, float *p,
                           float *lse) {
   double scale = 1 / sqrt((double)width), max = -INFINITY, sum = 0;
@@ -348,14 +348,14 @@ static void probabilities(const float *q, const float *k, long ld, int width, lo
   for (long j = 0; j < keys; j++) p[j] = (float)(exp(p[j] - max) / sum);
 }
 
-static void attention(const float *qkv, int heads, int width, const int32_t *offsets, int sequences,
-                      float *out, float *lse, float *scratch) {
+static void attention(const float *qkv, int heads, int width, int causal, const int32_t *offsets,
+                      int sequences, float *out, float *lse, float *scratch) {
   long d = (long)heads * width, ld = 3 * d;
   for (int s = 0; s < sequences; s++)
     for (int h = 0; h < heads; h++)
       for (long t = offsets[s]; t < offsets[s + 1]; t++) {
         const float *k = qkv + offsets[s] * ld + d + h * width, *v = k + d;
-        long keys = t - offsets[s] + 1;
+        long keys = (causal ? t + 1 : offsets[s + 1]) - offsets[s];
         probabilities(qkv + t * ld + h * width, k, ld, width, keys, scratch, lse + t * heads + h);
         for (int c = 0; c < width; c++) {
           double sum = 0;
@@ -366,8 +366,9 @@ static void attention(const float *qkv, int heads, int width, const int32_t *off
 }
 
 static void attention_backward(const float *qkv, const float *out, const float *dout,
-                               const float *lse, int heads, int width, const int32_t *offsets,
-                               int sequences, float *dqkv, float *scratch) {
+                               const float *lse, int heads, int width, int causal,
+                               const int32_t *offsets, int sequences, float *dqkv,
+                               float *scratch) {
   (void)lse;
   (void)out;
   long d = (long)heads * width, ld = 3 * d;
@@ -381,7 +382,7 @@ static void attention_backward(const float *qkv, const float *out, const float *
         float *dq = dqkv + t * ld + h * width;
         float *dk = dqkv + offsets[s] * ld + d + h * width, *dv = dk + d;
         const float *e = dout + t * d + h * width;
-        long keys = t - offsets[s] + 1;
+        long keys = (causal ? t + 1 : offsets[s + 1]) - offsets[s];
         float *p = scratch, *dp = scratch + keys, unused;
         probabilities(q, k, ld, width, keys, p, &unused);
         double mean = 0;
@@ -399,6 +400,8 @@ static void attention_backward(const float *qkv, const float *out, const float *
         }
       }
 }
+
+#include "reference_layers.h"
 
 static void adam(long count, float *parameters, const float *gradients, float *first, float *second,
                  float gradient_scale, float rate, float beta1, float beta2, float epsilon,
@@ -460,8 +463,18 @@ const rk_table rk_reference = {
     .apply_dropout = apply_dropout,
     .embed = embed,
     .embed_backward = embed_backward,
+    .unit_rows = unit_rows,
+    .unit_rows_backward = unit_rows_backward,
+    .gate = gate,
+    .gate_backward = gate_backward,
+    .swiglu = swiglu,
+    .swiglu_backward = swiglu_backward,
+    .gru = gru,
+    .gru_backward = gru_backward,
     .attention = attention,
     .attention_backward = attention_backward,
+    .silu_attention = silu_attention,
+    .silu_attention_backward = silu_attention_backward,
     .attention_scratch = attention_scratch,
     .adam = adam,
     .sum_of_squares = sum_of_squares,

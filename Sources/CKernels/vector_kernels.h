@@ -897,11 +897,11 @@ static long padded(long n) { return (n + NR - 1) / NR * NR; }
 
 static size_t attention_scratch(int width, int longest) {
   long keys = padded(longest);
-  return (size_t)(2 * keys * width + 2 * QB * keys + KC * NR);
+  return (size_t)(2 * keys * width + (2 * QB + 1) * keys + KC * NR);
 }
 
-static void attention(const float *qkv, int heads, int width, const int32_t *offsets, int sequences,
-                      float *out, float *lse, float *scratch) {
+static void attention(const float *qkv, int heads, int width, int causal, const int32_t *offsets,
+                      int sequences, float *out, float *lse, float *scratch) {
   long d = (long)heads * width, ld = 3 * d;
   float scale = 1 / sqrtf((float)width);
   for (int s = 0; s < sequences; s++) {
@@ -911,12 +911,12 @@ static void attention(const float *qkv, int heads, int width, const int32_t *off
       const float *q = qkv + first * ld + h * width, *k = q + d, *v = k + d;
       pack(1, length, width, k, ld, packed_k);
       for (long r = 0; r < length; r += QB) {
-        long rows = length - r < QB ? length - r : QB, seen = r + rows;
+        long rows = length - r < QB ? length - r : QB, seen = causal ? r + rows : length;
         float inverse[QB];
         gemm_packed(rows, seen, width, scale, q + r * ld, ld, 1, packed_k, 0, p, keys);
         for (long i = 0; i < rows; i++) {
           float *row = p + i * keys, max, sum;
-          long n = r + i + 1;
+          long n = causal ? r + i + 1 : length;
           exp_rows(1, n, row, keys, &max, &sum);
           lse[(first + r + i) * heads + h] = max + logf(sum);
           inverse[i] = 1 / sum;
@@ -933,8 +933,9 @@ static void attention(const float *qkv, int heads, int width, const int32_t *off
 }
 
 static void attention_backward(const float *qkv, const float *out, const float *dout,
-                               const float *lse, int heads, int width, const int32_t *offsets,
-                               int sequences, float *dqkv, float *scratch) {
+                               const float *lse, int heads, int width, int causal,
+                               const int32_t *offsets, int sequences, float *dqkv,
+                               float *scratch) {
   long d = (long)heads * width, ld = 3 * d;
   float scale = 1 / sqrtf((float)width);
   for (int s = 0; s < sequences; s++) {
@@ -948,14 +949,14 @@ static void attention_backward(const float *qkv, const float *out, const float *
       pack(1, length, width, k, ld, packed_k);
       pack(1, length, width, v, ld, packed_v);
       for (long r = 0; r < length; r += QB) {
-        long rows = length - r < QB ? length - r : QB, seen = r + rows;
+        long rows = length - r < QB ? length - r : QB, seen = causal ? r + rows : length;
         const float *e = dout + (first + r) * d + h * width;
         const float *o = out + (first + r) * d + h * width;
         gemm_packed(rows, seen, width, scale, q + r * ld, ld, 1, packed_k, 0, p, keys);
         gemm_packed(rows, seen, width, 1, e, d, 1, packed_v, 0, dp, keys);
         for (long i = 0; i < rows; i++) {
           float *x = p + i * keys, *y = dp + i * keys;
-          long n = r + i + 1, j = 0;
+          long n = causal ? r + i + 1 : length, j = 0;
           vf log_sum = splat(lse[(first + r + i) * heads + h]);
           vf mean = splat(dot(o + i * d, e + i * d, width));
           for (; j < n; j += VL) {
@@ -972,6 +973,8 @@ static void attention_backward(const float *qkv, const float *out, const float *
     }
   }
 }
+
+#include "vector_layers.h"
 
 // ---- optimiser -----------------------------------------------------------------------------------
 
@@ -1048,8 +1051,18 @@ const rk_table RK_TABLE = {
     .apply_dropout = apply_dropout,
     .embed = embed,
     .embed_backward = embed_backward,
+    .unit_rows = unit_rows,
+    .unit_rows_backward = unit_rows_backward,
+    .gate = gate,
+    .gate_backward = gate_backward,
+    .swiglu = swiglu,
+    .swiglu_backward = swiglu_backward,
+    .gru = gru,
+    .gru_backward = gru_backward,
     .attention = attention,
     .attention_backward = attention_backward,
+    .silu_attention = silu_attention,
+    .silu_attention_backward = silu_attention_backward,
     .attention_scratch = attention_scratch,
     .adam = adam,
     .sum_of_squares = sum_of_squares,

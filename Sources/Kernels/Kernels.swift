@@ -7,7 +7,7 @@ import CKernels
 /// One version of the kernels, picked by what the processor can do.
 package struct Kernels: Sendable {
   // Unchecked: a table of constant function pointers in the binary's read-only data.
-  private nonisolated(unsafe) let table: UnsafePointer<rk_table>
+  nonisolated(unsafe) let table: UnsafePointer<rk_table>
 
   private init(_ table: UnsafePointer<rk_table>) { self.table = table }
 
@@ -400,43 +400,6 @@ extension Kernels {
     dpositions: UnsafeMutablePointer<Float>
   ) {
     table.pointee.embed_backward(count, n, tokens, places, d, dropout.c, ditems, dpositions)
-  }
-}
-
-// MARK: - Attention
-
-extension Kernels {
-  /// Floats of scratch for sequences of up to `longest` rows, heads of `width`.
-  package func attentionScratch(headWidth width: Int, longest: Int) -> Int {
-    table.pointee.attention_scratch(Int32(width), Int32(longest))
-  }
-
-  /// Causal multi-head attention inside each sequence, without the score matrix in memory.
-  ///
-  /// - Parameters:
-  ///   - qkv: `[T, 3 · heads · width]`, queries, keys and values side by side.
-  ///   - offsets: sequence `s` is rows `offsets[s]..<offsets[s + 1]`.
-  ///   - out: `[T, heads · width]`.
-  ///   - logSumExp: `[T, heads]`, kept for the backward pass.
-  package func attention(
-    _ qkv: UnsafePointer<Float>, heads: Int, headWidth: Int, offsets: UnsafePointer<Int32>,
-    sequences: Int, into out: UnsafeMutablePointer<Float>,
-    logSumExp: UnsafeMutablePointer<Float>, scratch: UnsafeMutablePointer<Float>
-  ) {
-    table.pointee.attention(
-      qkv, Int32(heads), Int32(headWidth), offsets, Int32(sequences), out, logSumExp, scratch)
-  }
-
-  /// The gradient of `attention`; `dqkv` is overwritten. Probabilities are computed again from
-  /// `logSumExp` (Dao et al., *FlashAttention*, 2022, §3.1).
-  package func attentionBackward(
-    _ qkv: UnsafePointer<Float>, out: UnsafePointer<Float>, dout: UnsafePointer<Float>,
-    logSumExp: UnsafePointer<Float>, heads: Int, headWidth: Int, offsets: UnsafePointer<Int32>,
-    sequences: Int, dqkv: UnsafeMutablePointer<Float>, scratch: UnsafeMutablePointer<Float>
-  ) {
-    table.pointee.attention_backward(
-      qkv, out, dout, logSumExp, Int32(heads), Int32(headWidth), offsets, Int32(sequences), dqkv,
-      scratch)
   }
 }
 

@@ -5,7 +5,8 @@ package import Kernels
 package enum RecommenderFiles {
   /// One line for each kind.
   package static let types: [any Recommender.Type] = [
-    SASRec.self, ItemNeighbours.self, PooledVectors.self, Factors.self, Popularity.self, NGram.self,
+    SASRec.self, NeuralModel.self, ItemNeighbours.self, PooledVectors.self, Factors.self,
+    Popularity.self, NGram.self,
     Blend.self, RetrieveRank.self,
   ]
 

@@ -43,23 +43,20 @@ package final class SASRec: VectorRecommender {
   package static let kind = "sasrec"
 
   package let configuration: SASRecConfiguration
-  package let weights: PackedWeights
-  private let layout: TransformerLayout
+  private let neural: NeuralModel
+  private let layout: ParameterLayout
   package let kernels: Kernels
-  /// Passes that no query uses at the moment.
-  private let idle = Mutex<[Idle]>([])
-
-  /// Unchecked: a pass is in the pool or with one query, never both.
-  private struct Idle: @unchecked Sendable { let pass: TransformerPass }
 
   /// - Parameter parameters: laid out by `TransformerLayout`; the model owns it from now on.
   package init(_ configuration: SASRecConfiguration, parameters: Buffer, kernels: Kernels) {
     self.configuration = configuration
     self.kernels = kernels
-    layout = TransformerLayout(configuration.shape)
-    weights = PackedWeights(
-      layout, parameters: parameters, kernels: kernels, includingItems: false)
+    neural = NeuralModel(
+      NeuralConfiguration(configuration), parameters: parameters, kernels: kernels)
+    layout = neural.weights.layout
   }
+
+  package var weights: PackedWeights { neural.weights }
 
   /// The vector of a history.
   ///
@@ -74,38 +71,13 @@ package final class SASRec: VectorRecommender {
   }
 
   /// The vectors of several histories, `[sequences, d]`.
-  package func encode(_ batch: PackedBatch) -> [Float] {
-    let pass =
-      idle.withLock { $0.popLast() } ?? Idle(pass: TransformerPass(layout, kernels: kernels))
-    let hidden = pass.pass.encodeLast(batch, weights)
-    let result = Array(
-      UnsafeBufferPointer(start: hidden, count: batch.sequenceCount * configuration.width))
-    idle.withLock { $0.append(pass) }
-    return result
-  }
+  package func encode(_ batch: PackedBatch) -> [Float] { neural.encode(batch) }
 
   package var itemCount: Int { configuration.itemCount }
   package var width: Int { configuration.width }
   package var maximumLength: Int { configuration.maximumLength }
 
-  package func encode(_ histories: [History]) -> [Float] {
-    var batch = PackedBatch()
-    let known = histories.indices.filter { !histories[$0].items.isEmpty }
-    for i in known {
-      batch.append(
-        history: histories[i].items.suffix(maximumLength).map(\.rawValue),
-        maximumLength: maximumLength)
-    }
-    if known.count == histories.count { return known.isEmpty ? [] : encode(batch) }
-    var vectors = [Float](repeating: 0, count: histories.count * width)
-    guard !known.isEmpty else { return vectors }
-    let found = encode(batch)
-    for (place, i) in known.enumerated() {
-      vectors.replaceSubrange(
-        i * width..<(i + 1) * width, with: found[place * width..<(place + 1) * width])
-    }
-    return vectors
-  }
+  package func encode(_ histories: [History]) -> [Float] { neural.encode(histories) }
 
   package func withItemVectors<Result>(
     _ body: (UnsafeBufferPointer<Float>) -> Result

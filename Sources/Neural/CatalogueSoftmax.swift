@@ -6,7 +6,7 @@ package import Kernels
   import Darwin
 #endif
 
-/// Softmax cross-entropy over the whole catalogue with the item table as output layer.
+/// Softmax cross-entropy over the whole catalogue with the item table, or another, as output layer.
 ///
 /// Scores are made for a chunk of tokens at a time and never for all: memory is
 /// `chunk × N`, with the chunk chosen so that this stays near 2 MB.
@@ -18,19 +18,18 @@ package import Kernels
 /// maximum is subtracted in a second pass.
 package final class CatalogueSoftmax {
   private let kernels: Kernels
-  private let shape: TransformerShape
-  private let layout: TransformerLayout
+  private let layout: ParameterLayout
   private let arena = Arena()
   /// Tokens scored at a time.
   private let chunk: Int
   private let scoreStride: Int
 
-  package init(_ layout: TransformerLayout, kernels: Kernels, chunk: Int? = nil) {
+  package init(_ layout: some NetworkLayout, kernels: Kernels, chunk: Int? = nil) {
+    let layout = layout.table
     self.layout = layout
-    self.shape = layout.shape
     self.kernels = kernels
     // Not a multiple of 4 KiB, so that rows of a chunk do not fall on the same cache sets.
-    scoreStride = (shape.itemCount + 31) / 32 * 32 + 16
+    scoreStride = (layout.itemCount + 31) / 32 * 32 + 16
     // 156 is a whole number of register tiles in both precisions (12 of 13 rows, 13 of 12).
     let stride = scoreStride
     let fitting = [156, 78, 52, 26].first { $0 * stride <= 600_000 } ?? 12
@@ -46,16 +45,16 @@ package final class CatalogueSoftmax {
   ///   - targets: the right item for each row, `[T]`.
   ///   - weight: multiplied into every gradient, for instance one over the tokens of the step.
   ///   - dhidden: overwritten, `[T, d]`.
-  ///   - gradients: laid out as the parameters are; the item table's part is added to.
+  ///   - gradients: laid out as the parameters are; the output table's part is added to.
   /// - Returns: the sum over rows of `−log softmax(hidden · Eᵀ)[target]`, unweighted.
   package func lossAndGradients(
     hidden: UnsafePointer<Float>, targets: [Int32], weight: Float, _ weights: PackedWeights,
     dhidden: UnsafeMutablePointer<Float>, into gradients: Buffer
   ) -> Double {
-    let d = shape.width
-    let n = shape.itemCount
-    let items = weights.parameter(layout.items)
-    let ditems = gradients.pointer + layout.items
+    let d = layout.width
+    let n = layout.itemCount
+    let items = weights.outputs
+    let ditems = gradients.pointer + layout.outputs
     let rounded = weights.precision == .bfloat16
     let right = kernels.packedPairCount(columns: d, depth: chunk)
     arena.reset(

@@ -7,12 +7,11 @@ package enum Precision: String, Hashable, Sendable, CaseIterable {
   case bfloat16
 }
 
-/// The weights of a transformer as the matrix products read them: packed once for each version of
+/// The weights of a network as the matrix products read them: packed once for each version of
 /// the parameters, shared by all threads.
 package final class PackedWeights: @unchecked Sendable {
   // Unchecked: written by `update` only, while no pass runs; read by many after that.
-  let shape: TransformerShape
-  let layout: TransformerLayout
+  package let layout: ParameterLayout
   package let parameters: Buffer
   package let precision: Precision
   /// Whether the item table is packed too, which only a loss over the whole catalogue needs.
@@ -21,39 +20,35 @@ package final class PackedWeights: @unchecked Sendable {
   /// Floats, or pairs of bfloat16 in the same 32 bits.
   private let packed: Buffer
   private var places: [Int] = []
-  /// The greatest Euclidean norm of an item vector.
+  /// One over the length of each item's row, where hidden states are compared with unit rows.
+  private let inverseLengths: Buffer
+  /// The greatest Euclidean norm of an output vector.
   package private(set) var longestItem: Float = 0
 
-  /// For each block: forward and backward of qkv, out, up, down; then the item table both ways.
+  /// For each linear layer: forward and backward; then the output table both ways.
   private let plan: [(source: Int, stride: Int, transposed: Bool, columns: Int, depth: Int)]
 
   package init(
-    _ layout: TransformerLayout, parameters: Buffer, kernels: Kernels,
+    _ layout: some NetworkLayout, parameters: Buffer, kernels: Kernels,
     precision: Precision = .float32, includingItems: Bool = true
   ) {
     precondition(parameters.count == layout.count, "parameters of another shape")
-    self.shape = layout.shape
+    let layout = layout.table
     self.layout = layout
     self.parameters = parameters
     self.kernels = kernels
     self.precision = precision
     includesItems = includingItems
-    let d = shape.width
-    let f = shape.innerWidth
+    inverseLengths = Buffer(count: layout.output == .unit ? layout.itemCount : 0)
     var plan: [(source: Int, stride: Int, transposed: Bool, columns: Int, depth: Int)] = []
-    func linear(_ weight: Int, inputs: Int, outputs: Int) {
-      plan.append((weight, inputs, true, outputs, inputs))
-      plan.append((weight, inputs, false, inputs, outputs))
-    }
-    for block in layout.blocks {
-      linear(block.qkvWeight, inputs: d, outputs: 3 * d)
-      linear(block.outWeight, inputs: d, outputs: d)
-      linear(block.upWeight, inputs: d, outputs: f)
-      linear(block.downWeight, inputs: f, outputs: d)
+    for layer in layout.linears {
+      plan.append((layer.weight, layer.inputs, true, layer.outputs, layer.inputs))
+      plan.append((layer.weight, layer.inputs, false, layer.inputs, layer.outputs))
     }
     if includingItems {
-      plan.append((layout.items, d, true, shape.itemCount, d))
-      plan.append((layout.items, d, false, d, shape.itemCount))
+      let (d, n) = (layout.width, layout.itemCount)
+      plan.append((layout.outputs, d, true, n, d))
+      plan.append((layout.outputs, d, false, d, n))
     }
     self.plan = plan
     var total = 0
@@ -71,6 +66,11 @@ package final class PackedWeights: @unchecked Sendable {
 
   /// Packs the parameters again after they changed. No pass may be running.
   package func update() {
+    if layout.output == .unit {
+      kernels.unitRows(
+        rows: layout.itemCount, columns: layout.width, parameters.pointer + layout.items,
+        into: parameters.pointer + layout.outputs, inverse: inverseLengths.pointer)
+    }
     for i in plan.indices { pack(i) }
     if includesItems { measureItems() }
   }
@@ -90,33 +90,63 @@ package final class PackedWeights: @unchecked Sendable {
   }
 
   private func measureItems() {
-    let d = shape.width
+    let d = layout.width
     var longest: Float = 0
-    for i in 0..<shape.itemCount {
-      let row = parameters.pointer + layout.items + i * d
+    for i in 0..<layout.itemCount {
+      let row = parameters.pointer + layout.outputs + i * d
       longest = max(longest, kernels.dot(row, row, count: d))
     }
     longestItem = longest.squareRoot()
   }
 
-  enum Layer: Int { case qkv = 0, out, up, down }
+  /// Moves gradients from the computed output rows to the item rows that they were computed from, and
+  /// clears them there; does nothing where the output table has parameters.
+  ///
+  /// - Parameter rows: the rows that have a gradient; nil for all.
+  package func foldOutputGradients(_ gradients: Buffer, rows: [Int32]? = nil) {
+    guard layout.output == .unit else { return }
+    let d = layout.width
+    let from = gradients.pointer + layout.outputs
+    let to = gradients.pointer + layout.items
+    let items = parameters.pointer + layout.items
+    func fold(_ start: Int, _ count: Int) {
+      kernels.unitRowsBackward(
+        rows: count, columns: d, from + start * d, x: items + start * d,
+        inverse: inverseLengths.pointer + start, accumulate: true, dx: to + start * d)
+      (from + start * d).update(repeating: 0, count: count * d)
+    }
+    if let rows {
+      for row in rows where row < layout.itemCount { fold(Int(row), 1) }
+    } else {
+      fold(0, layout.itemCount)
+    }
+  }
+
   enum Direction: Int { case forward = 0, backward }
 
   /// A linear layer's weight as the right operand of `x · Wᵀ` (forward) or `dy · W` (backward).
-  func layer(
-    _ layer: Layer, block: Int, _ direction: Direction
+  func packed(
+    _ layer: ParameterLayout.Linear, _ direction: Direction
   ) -> UnsafeMutablePointer<Float> {
-    packed.pointer + places[block * 8 + layer.rawValue * 2 + direction.rawValue]
+    packed.pointer + places[layer.index * 2 + direction.rawValue]
   }
-  /// The item table as `[d, N]`, for scores.
+  /// The output table as `[d, N]`, for scores.
   package var itemsForScores: UnsafeMutablePointer<Float> {
     precondition(includesItems, "the item table was not packed")
-    return packed.pointer + places[shape.blocks * 8]
+    return packed.pointer + places[layout.linears.count * 2]
   }
-  /// The item table as `[N, d]`, for gradients of hidden states.
+  /// The output table as `[N, d]`, for gradients of hidden states.
   var itemsForGradients: UnsafeMutablePointer<Float> {
     precondition(includesItems, "the item table was not packed")
-    return packed.pointer + places[shape.blocks * 8 + 1]
+    return packed.pointer + places[layout.linears.count * 2 + 1]
+  }
+  /// What hidden states are compared with, `[N, d]`.
+  package var outputs: UnsafePointer<Float> { parameter(layout.outputs) }
+
+  /// The bias of a layer that has one.
+  func bias(_ layer: ParameterLayout.Linear) -> UnsafePointer<Float> {
+    guard let bias = layer.bias else { preconditionFailure("a layer without a bias") }
+    return parameter(bias)
   }
 
   /// A parameter's place in memory.

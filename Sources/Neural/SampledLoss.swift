@@ -81,8 +81,7 @@ package struct NegativeSampler: Sendable {
 /// A loss over drawn items, with its gradients.
 package final class SampledLoss {
   private let kernels: Kernels
-  private let layout: TransformerLayout
-  private let shape: TransformerShape
+  private let layout: ParameterLayout
   private let objective: SampledObjective
   private let negatives: Int
   private let sharing: NegativeSharing
@@ -94,12 +93,11 @@ package final class SampledLoss {
   private var drawn: [Int32] = []
 
   package init(
-    _ layout: TransformerLayout, objective: SampledObjective, negatives: Int,
+    _ layout: some NetworkLayout, objective: SampledObjective, negatives: Int,
     sharing: NegativeSharing, sampler: NegativeSampler, corrected: Bool, kernels: Kernels
   ) {
     precondition(negatives > 0, "a sampled loss without negatives")
-    self.layout = layout
-    self.shape = layout.shape
+    self.layout = layout.table
     self.objective = objective
     self.negatives = negatives
     self.sharing = sharing
@@ -113,9 +111,10 @@ package final class SampledLoss {
   /// Adds up the loss and its gradients.
   ///
   /// - Parameters:
-  ///   - hidden: `[T, d]`; `batch` gives the targets and where sequences end.
+  ///   - hidden: a row for each target, `[targets, d]`; `batch` gives the targets and where the
+  ///     sequences' targets end.
   ///   - weight: multiplied into every gradient.
-  ///   - dhidden: overwritten, `[T, d]`.
+  ///   - dhidden: overwritten, `[targets, d]`.
   ///   - touched: every item whose row of the gradient was added to is appended.
   /// - Returns: the sum of the positions' losses, unweighted.
   package func lossAndGradients(
@@ -123,13 +122,13 @@ package final class SampledLoss {
     dhidden: UnsafeMutablePointer<Float>, into gradients: Buffer, touched: inout [Int32],
     using generator: inout SplitMix64
   ) -> Double {
-    let d = shape.width
-    let items = parameters.pointer + layout.items
-    let ditems = gradients.pointer + layout.items
+    let d = layout.width
+    let items = parameters.pointer + layout.outputs
+    let ditems = gradients.pointer + layout.outputs
     let groups: [Range<Int>] =
       sharing == .pass
-      ? [0..<batch.tokenCount]
-      : zip(batch.offsets, batch.offsets.dropFirst()).map { Int($0)..<Int($1) }
+      ? [0..<batch.targets.count]
+      : zip(batch.targetOffsets, batch.targetOffsets.dropFirst()).map { Int($0)..<Int($1) }
     let longest = groups.map(\.count).max() ?? 0
     let packedCount = kernels.packedCount(columns: negatives, depth: d)
     let scratchCount = kernels.multiplyScratch(depth: max(negatives, longest))
@@ -218,11 +217,16 @@ package final class SampledLoss {
       }
       kernels.scaleRows(rows: rows, columns: k, by: maxima, scores, into: scores)
     case .binary(let calibration):
-      let share = Float(k) / Float(max(1, shape.itemCount - 1))
+      let share = Float(k) / Float(max(1, layout.itemCount - 1))
       let beta = share * (calibration * (1 - 1 / share) + 1 / share)
+      // A constant added to every score changes no order. With the one that is best where nothing is
+      // known, training does not begin by moving all scores there, which takes many epochs of looking
+      // like popularity (the authors of gSASRec describe it).
+      let start = logf(beta / Float(k))
+      for i in 0..<rows * k { scores[i] += start }
       kernels.logisticRows(rows: rows, columns: k, scores, stride: k, rowLosses: sums)
       for i in 0..<rows {
-        let score = positives[i]
+        let score = positives[i] + start
         let missing = 1 / (1 + expf(score))
         // -log σ(s) = max(−s, 0) + log(1 + e^−|s|)
         loss += Double(beta * (max(-score, 0) + log1pf(expf(-abs(score)))) + sums[i])

@@ -1,14 +1,8 @@
 import Kernels
 
 extension TransformerPass {
-  /// The newest hidden state of each sequence, as serving and validation need it.
-  ///
-  /// Equal to the last rows of `forward` without dropout. In the last block only keys and values are
-  /// needed for the older inputs, so queries, attention and the feed-forward layer run for one row of
-  /// each sequence.
-  ///
-  /// - Parameter batch: no sequence may be empty.
-  /// - Returns: `[sequences, d]`, valid until the next pass.
+  /// In the last block only keys and values are needed for the older inputs, so queries, attention and
+  /// the feed-forward layer run for one row of each sequence.
   package func encodeLast(
     _ batch: PackedBatch, _ weights: PackedWeights
   ) -> UnsafeMutablePointer<Float> {
@@ -44,18 +38,18 @@ extension TransformerPass {
       let block = layout.blocks[i]
       kernels.multiplyPacked(
         rows: rows, columns: d, depth: d, attended, rowStride: d,
-        weights.layer(.out, block: i, .forward),
-        .residual(x, bias: weights.parameter(block.outBias), .none), into: x)
+        weights.packed(block.out, .forward),
+        .residual(x, bias: weights.bias(block.out), .none), into: x)
       norm(weights, block.norm2Gamma, block.norm2Beta, rows, x, normed, mean, inverse)
       kernels.multiplyPacked(
         rows: rows, columns: f, depth: d, normed, rowStride: d,
-        weights.layer(.up, block: i, .forward),
+        weights.packed(block.up, .forward),
         .activation(
-          shape.activation, bias: weights.parameter(block.upBias), .none, slopes: nil), into: inner)
+          shape.activation, bias: weights.bias(block.up), .none, slopes: nil), into: inner)
       kernels.multiplyPacked(
         rows: rows, columns: d, depth: f, inner, rowStride: f,
-        weights.layer(.down, block: i, .forward),
-        .residual(x, bias: weights.parameter(block.downBias), .none), into: x)
+        weights.packed(block.down, .forward),
+        .residual(x, bias: weights.bias(block.down), .none), into: x)
     }
 
     for i in 0..<shape.blocks {
@@ -63,12 +57,13 @@ extension TransformerPass {
       norm(weights, block.norm1Gamma, block.norm1Beta, t, x, normed, mean, inverse)
       kernels.multiplyPacked(
         rows: t, columns: 3 * d, depth: d, normed, rowStride: d,
-        weights.layer(.qkv, block: i, .forward), .bias(weights.parameter(block.qkvBias)),
+        weights.packed(block.qkv, .forward), .bias(weights.bias(block.qkv)),
         into: inner)
       guard i == shape.blocks - 1 else {
         kernels.attention(
-          inner, heads: shape.heads, headWidth: shape.headWidth, offsets: batch.offsets,
-          sequences: sequences, into: attended, logSumExp: logSumExp, scratch: scratch)
+          inner, heads: shape.heads, headWidth: shape.headWidth, causal: !shape.isBidirectional,
+          offsets: batch.offsets, sequences: sequences, into: attended, logSumExp: logSumExp,
+          scratch: scratch)
         finish(i, rows: t, x: x, attended: attended, normed: normed, inner: inner)
         continue
       }

@@ -6,7 +6,7 @@ package import Kernels
   import Darwin
 #endif
 
-/// The sizes of a causal transformer over an item table.
+/// The sizes of a transformer over an item table.
 package struct TransformerShape: Hashable, Sendable {
   /// Rows of the item table, `N`.
   package var itemCount: Int
@@ -21,10 +21,16 @@ package struct TransformerShape: Hashable, Sendable {
   package var activation: Activation
   /// Added to the variance in layer norm.
   package var epsilon: Float
+  /// Whether a position sees the ones after it too. The item table then has one more row, for the
+  /// items that are hidden.
+  package var isBidirectional: Bool
+  /// Whether hidden states are compared with a table of their own instead of the item table.
+  package var separatesOutput: Bool
 
   package init(
     itemCount: Int, width: Int, heads: Int, blocks: Int, innerWidth: Int, maximumLength: Int,
-    activation: Activation = .gelu, epsilon: Float = 1e-5
+    activation: Activation = .gelu, epsilon: Float = 1e-5, isBidirectional: Bool = false,
+    separatesOutput: Bool = false
   ) {
     precondition(itemCount > 0 && width > 0 && heads > 0 && blocks > 0, "an empty model")
     precondition(innerWidth > 0 && maximumLength > 0, "an empty model")
@@ -37,35 +43,25 @@ package struct TransformerShape: Hashable, Sendable {
     self.maximumLength = maximumLength
     self.activation = activation
     self.epsilon = epsilon
+    self.isBidirectional = isBidirectional
+    self.separatesOutput = separatesOutput
   }
 
   package var headWidth: Int { width / heads }
 }
 
-/// Where each parameter of a transformer stands in one flat buffer.
-///
-/// Names and layouts are those of PyTorch's modules (a linear layer's weight is `[out, in]`), so a
-/// saved state opens there unchanged.
-package struct TransformerLayout: Sendable {
-  /// One named parameter.
-  package struct Entry: Hashable, Sendable {
-    package var name: String
-    package var shape: [Int]
-    package var offset: Int
-    package var count: Int { shape.reduce(1, *) }
-  }
-
-  /// The offsets of one block's parameters.
-  package struct Block: Sendable {
-    var norm1Gamma = 0, norm1Beta = 0, qkvWeight = 0, qkvBias = 0, outWeight = 0, outBias = 0
-    var norm2Gamma = 0, norm2Beta = 0, upWeight = 0, upBias = 0, downWeight = 0, downBias = 0
+/// Where each parameter of a transformer stands in one flat buffer, which it may share with others.
+package struct TransformerLayout: NetworkLayout {
+  /// One block's parameters.
+  struct Block: Sendable {
+    var norm1Gamma, norm1Beta: Int
+    var qkv, out: ParameterLayout.Linear
+    var norm2Gamma, norm2Beta: Int
+    var up, down: ParameterLayout.Linear
   }
 
   package let shape: TransformerShape
-  package private(set) var entries: [Entry] = []
-  package private(set) var count = 0
-  /// The item table comes first: `[itemCount, width]`.
-  package private(set) var items = 0
+  package private(set) var table: ParameterLayout
   private(set) var positions = 0
   private(set) var blocks: [Block] = []
   private(set) var finalGamma = 0
@@ -75,52 +71,56 @@ package struct TransformerLayout: Sendable {
     self.shape = shape
     let d = shape.width
     let f = shape.innerWidth
-    items = add("item.weight", [shape.itemCount, d])
-    positions = add("pos.weight", [shape.maximumLength, d])
-    for i in 0..<shape.blocks {
-      var block = Block()
-      block.norm1Gamma = add("blocks.\(i).ln1.weight", [d])
-      block.norm1Beta = add("blocks.\(i).ln1.bias", [d])
-      block.qkvWeight = add("blocks.\(i).qkv.weight", [3 * d, d])
-      block.qkvBias = add("blocks.\(i).qkv.bias", [3 * d])
-      block.outWeight = add("blocks.\(i).o.weight", [d, d])
-      block.outBias = add("blocks.\(i).o.bias", [d])
-      block.norm2Gamma = add("blocks.\(i).ln2.weight", [d])
-      block.norm2Beta = add("blocks.\(i).ln2.bias", [d])
-      block.upWeight = add("blocks.\(i).f1.weight", [f, d])
-      block.upBias = add("blocks.\(i).f1.bias", [f])
-      block.downWeight = add("blocks.\(i).f2.weight", [d, f])
-      block.downBias = add("blocks.\(i).f2.bias", [d])
-      blocks.append(block)
+    var table = ParameterLayout(
+      itemCount: shape.itemCount, specialTokens: shape.isBidirectional ? 1 : 0, width: d,
+      output: shape.separatesOutput ? .separate : .tied)
+    positions = table.add("pos.weight", [shape.maximumLength, d])
+    blocks = (0..<shape.blocks).map {
+      Self.addBlock("blocks.\($0)", width: d, inner: f, to: &table)
     }
-    finalGamma = add("ln.weight", [d])
-    finalBeta = add("ln.bias", [d])
+    finalGamma = table.add("ln.weight", [d])
+    finalBeta = table.add("ln.bias", [d])
+    self.table = table
   }
 
-  private mutating func add(_ name: String, _ shape: [Int]) -> Int {
-    let entry = Entry(name: name, shape: shape, offset: count)
-    entries.append(entry)
-    // Every parameter starts on a 64-byte line.
-    count += (entry.count + 15) / 16 * 16
-    return entry.offset
-  }
-
-  /// Fills the buffer as the model starts: weights and tables from `N(0, deviation²)`, gains 1,
-  /// biases 0.
-  package func initialise(
-    _ parameters: Buffer, deviation: Float, using generator: inout SplitMix64
+  /// A transformer of parts of a larger table.
+  init(
+    _ shape: TransformerShape, in table: ParameterLayout, positions: Int, blocks: [Block],
+    finalGamma: Int, finalBeta: Int
   ) {
-    precondition(parameters.count == count, "\(parameters.count) parameters, \(count) expected")
-    parameters.clear()
-    for entry in entries {
-      let start = parameters.pointer + entry.offset
-      if entry.name.hasSuffix("bias") { continue }
-      if entry.shape.count == 1 {
-        start.update(repeating: 1, count: entry.count)
-      } else {
-        for i in 0..<entry.count { start[i] = deviation * generator.normal() }
-      }
-    }
+    precondition(blocks.count == shape.blocks, "\(blocks.count) blocks of \(shape.blocks)")
+    self.shape = shape
+    self.table = table
+    self.positions = positions
+    self.blocks = blocks
+    self.finalGamma = finalGamma
+    self.finalBeta = finalBeta
+  }
+
+  static func addBlock(
+    _ name: String, width d: Int, inner f: Int, to table: inout ParameterLayout
+  ) -> Block {
+    Block(
+      norm1Gamma: table.add("\(name).ln1.weight", [d]),
+      norm1Beta: table.add("\(name).ln1.bias", [d]),
+      qkv: table.addLinear("\(name).qkv", inputs: d, outputs: 3 * d),
+      out: table.addLinear("\(name).o", inputs: d, outputs: d),
+      norm2Gamma: table.add("\(name).ln2.weight", [d]),
+      norm2Beta: table.add("\(name).ln2.bias", [d]),
+      up: table.addLinear("\(name).f1", inputs: d, outputs: f),
+      down: table.addLinear("\(name).f2", inputs: f, outputs: d))
+  }
+}
+
+extension TransformerShape: SequenceNetwork {
+  package var layout: ParameterLayout { TransformerLayout(self).table }
+  package var maskToken: Int32? { isBidirectional ? Int32(itemCount) : nil }
+  package func furtherOperations(length: Double) -> Double {
+    let seen = isBidirectional ? length : length / 2
+    return Double(blocks) * 2 * Double(width) * seen * 3.5
+  }
+  package func makePass(kernels: Kernels) -> any NetworkPass {
+    TransformerPass(TransformerLayout(self), kernels: kernels)
   }
 }
 

@@ -18,39 +18,34 @@ func power(_ base: Double, _ exponent: Double) -> Double { pow(base, exponent) }
 ///
 /// The rule is that of `Evaluation.rank(of:scores:seen:)`, tile by tile; a test compares the two.
 func rankings(
-  _ cases: [EvaluationCase], weights: PackedWeights, layout: TransformerLayout, kernels: Kernels,
-  pool: WorkerPool
+  _ cases: [EvaluationCase], weights: PackedWeights, network: any SequenceNetwork,
+  kernels: Kernels, pool: WorkerPool
 ) -> Judgement {
-  let shape = layout.shape
+  let width = weights.layout.width
   let most = cases.map(\.targets.count).max() ?? 1
   return ranked(cases, batchSize: 32, pool: pool) {
     // What one thread keeps from batch to batch.
-    let pass = TransformerPass(layout, kernels: kernels)
-    let ranker = TiledRanker(layout, kernels: kernels, users: 32 * most)
-    let rows = Buffer(count: 32 * most * shape.width)
+    let pass = network.makePass(kernels: kernels)
+    let ranker = TiledRanker(weights.layout, kernels: kernels, users: 32 * most)
+    let rows = Buffer(count: 32 * most * width)
     return { cases in
       var batch = PackedBatch()
-      for one in cases {
-        batch.append(
-          history: one.history.suffix(shape.maximumLength).map(\.rawValue),
-          maximumLength: shape.maximumLength)
-      }
+      for one in cases { network.append(one.question, to: &batch) }
       let hidden = pass.encodeLast(batch, weights)
       var targets: [ItemToken] = []
       var seen: [ArraySlice<ItemToken>] = []
       for (row, one) in cases.enumerated() {
         let others = one.history.filter { !one.targets.contains($0) }[...]
         for target in one.targets {
-          (rows.pointer + targets.count * shape.width).update(
-            from: hidden + row * shape.width, count: shape.width)
+          (rows.pointer + targets.count * width).update(
+            from: hidden + row * width, count: width)
           targets.append(target)
           seen.append(others)
         }
       }
       withExtendedLifetime(pass) {}
       var found = ranker.ranks(
-        hidden: rows.pointer, items: weights.parameters.pointer + layout.items, targets: targets,
-        seen: seen)[...]
+        hidden: rows.pointer, items: weights.outputs, targets: targets, seen: seen)[...]
       return cases.map { one in
         defer { found = found.dropFirst(one.targets.count) }
         return found.prefix(one.targets.count).map { Int32($0) }
@@ -134,14 +129,14 @@ private func ranked(
 private final class TiledRanker {
   private static let tile = 1024
   private let kernels: Kernels
-  private let shape: TransformerShape
+  private let layout: ParameterLayout
   private let packed: Buffer
   private let scores: Buffer
 
-  init(_ layout: TransformerLayout, kernels: Kernels, users: Int) {
+  init(_ layout: ParameterLayout, kernels: Kernels, users: Int) {
     self.kernels = kernels
-    shape = layout.shape
-    packed = Buffer(count: kernels.packedCount(columns: Self.tile, depth: shape.width))
+    self.layout = layout
+    packed = Buffer(count: kernels.packedCount(columns: Self.tile, depth: layout.width))
     scores = Buffer(count: users * Self.tile)
   }
 
@@ -149,8 +144,8 @@ private final class TiledRanker {
     hidden: UnsafePointer<Float>, items: UnsafePointer<Float>, targets: [ItemToken],
     seen: [ArraySlice<ItemToken>]
   ) -> [Int] {
-    let d = shape.width
-    let n = shape.itemCount
+    let d = layout.width
+    let n = layout.itemCount
     // The same kernel scores the right item alone and among the others, so equal vectors tie.
     let thresholds = targets.indices.map { i in
       var score: Float = 0

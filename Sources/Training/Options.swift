@@ -19,6 +19,24 @@ package struct TrainingOptions: Hashable, Sendable {
       SampledObjective, negatives: Int, sharing: NegativeSharing, popularity: Double = 0)
   }
 
+  /// How a network with an augmenter (`laclrec`) learns.
+  package struct Alterations: Hashable, Sendable {
+    /// First epochs, in which only the augmenter learns; nothing is validated in them.
+    package var augmenterEpochs = 10
+    /// The weight of the contrast between altered histories.
+    package var contrast: Float = 0.1
+    /// The weight of the triplet, which is a sum over histories.
+    package var triplet: Float = 0.001
+    /// Newest events of a history that is altered.
+    package var length = 60
+    /// Histories that are told from one another.
+    package var groupSize = 32
+    /// Whether learned alterations keep the order of events.
+    package var keepsOrder = true
+
+    package init() {}
+  }
+
   package var loss = Loss.softmax
   /// Passes over the data at most.
   package var epochs = 60
@@ -40,6 +58,12 @@ package struct TrainingOptions: Hashable, Sendable {
   /// a random earlier event instead of the newest one.
   package var olderWindows: Float = 0
   package var dropout: Float = 0.2
+  /// The share of a sequence's items that are hidden, where a network learns to guess hidden ones.
+  package var maskedShare: Float = 0.2
+  /// The chance that of such a sequence only the newest item is hidden, as when a question is asked.
+  package var onlyNewestMasked: Float = 0.1
+  /// How altered histories are learned from, where a network makes them.
+  package var alterations = Alterations()
   /// The standard deviation of fresh weights.
   package var initialDeviation: Float = 0.02
   package var seed: UInt64 = 1

@@ -158,7 +158,9 @@ package struct TrainedModel: Sendable {
 /// Every policy of this build.
 package enum Policies {
   package static let all: [any Policy.Type] = [
-    SASRecTraining.self, ItemKNNTraining.self, NGramTraining.self, PopularTraining.self,
+    SASRecTraining.self, GSASRecTraining.self, BERT4RecTraining.self, ESASRecTraining.self,
+    HSTUTraining.self, GRU4RecTraining.self, LACLRecTraining.self, ItemKNNTraining.self,
+    NGramTraining.self, PopularTraining.self,
     RisingPopularTraining.self, ALSTraining.self, EASETraining.self, ELSATraining.self,
     Item2VecTraining.self, BlendTraining.self, RetrieveRankTraining.self,
     AutoTraining.self,

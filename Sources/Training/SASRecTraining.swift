@@ -128,13 +128,7 @@ package enum SASRecTraining: Policy {
     let result = try trainer.run(
       validating: data.validation, from: context.checkpoint, saving: context.saving,
       progress: context.progress)
-    let tenths = Int((result.secondsTraining * 10).rounded())
-    return TrainedModel(
-      result.model, epochs: result.epochs, bestEpoch: result.bestEpoch,
-      secondsTraining: result.secondsTraining,
-      summary: "Trained \(result.epochs.count) epochs of \(result.tokensPerEpoch) tokens in "
-        + "\(tenths / 10).\(tenths % 10) s (\(Int(result.tokensPerSecond)) tokens/s, kernels "
-        + "\(context.kernels.name)); epoch \(result.bestEpoch) was best.")
+    return TrainedModel(result.model, result, context.kernels)
   }
 
   static func configuration(_ settings: PolicySettings, itemCount: Int) -> SASRecConfiguration {

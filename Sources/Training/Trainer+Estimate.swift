@@ -22,17 +22,20 @@ extension Trainer {
   /// a short measurement of this core's peak, of which training reaches about 60 % (twice that in
   /// bfloat16's faster products, less what they do not cover).
   package func estimate(kernels: Kernels) -> TrainingEstimate {
-    let shape = configuration.shape
-    let d = Double(shape.width)
-    let linear = Double(shape.blocks) * (4 * d * d + 2 * d * Double(shape.innerWidth))
+    let layout = network.layout
+    let linear = Double(layout.linears.reduce(0) { $0 + $1.inputs * $1.outputs })
     let compared =
       switch options.loss {
-      case .softmax: Double(shape.itemCount)
+      case .softmax: Double(layout.itemCount)
       case .sampled(_, let negatives, _, _): Double(negatives)
       }
-    let length = Double(min(shape.maximumLength, max(1, tokensPerEpoch / max(1, stepsPerEpoch))))
-    let attention = Double(shape.blocks) * 2 * d * length / 2 * 3.5
-    let operations = 6 * (linear + d * compared) + attention
+    let length = Double(
+      min(network.maximumLength, max(1, inputsPerEpoch / max(1, sequenceCount))))
+    // A loss is reckoned for the positions that have one, everything else for all of them.
+    let share = Double(tokensPerEpoch) / Double(max(1, inputsPerEpoch))
+    let operations =
+      6 * (linear + share * Double(layout.width) * compared)
+      + network.furtherOperations(length: length)
     let clock = ContinuousClock()
     var best = Double.infinity
     var probed = 0.0
@@ -44,12 +47,13 @@ extension Trainer {
     let rate = probed / best * efficiency * Double(options.threads)
     let parameterBytes = layout.count * 4
     let copies = 3 + options.threads + 2 + (options.averaging == nil ? 0 : 1)
-    let perToken = Double(shape.blocks + 2) * (8 * d + 2 * Double(shape.innerWidth)) * 4 * 1.3
+    let activations = layout.linears.reduce(0) { $0 + $1.inputs + $1.outputs }
+    let perToken = Double(activations + 20 * layout.width) * 4 * 1.3
     let scores = Double(options.threads) * (options.loss == .softmax ? 2.4e6 * 2 : 1e6)
     return TrainingEstimate(
       bytes: parameterBytes * copies
         + Int(perToken * Double(options.tokensPerPass * options.threads) + scores),
-      seconds: operations * Double(tokensPerEpoch * options.epochs) / rate,
+      seconds: operations * Double(inputsPerEpoch * options.epochs) / rate,
       tokensPerEpoch: tokensPerEpoch, operationsPerToken: operations)
   }
 }

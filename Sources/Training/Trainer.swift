@@ -7,7 +7,7 @@ package import Neural
 
 /// A trained model and how it came about.
 package struct TrainingResult: Sendable {
-  package var model: SASRec
+  package var neural: NeuralModel
   package var epochs: [EpochRecord]
   /// The epoch whose weights the model has: the one of the best validation.
   package var bestEpoch: Int
@@ -16,20 +16,26 @@ package struct TrainingResult: Sendable {
   package var secondsValidating: Double
   package var tokensPerEpoch: Int
   package var tokensPerSecond: Double
+
+  /// The model where it is a SASRec.
+  package var model: SASRec { neural.sasrec }
 }
 
-/// Trains a SASRec.
+/// Trains a network: any kind, one loop.
 ///
 /// Each step takes a window of `batchSize` users. The step's sequences are divided into passes of
 /// nearly equal token counts, the passes go to the threads by a fixed rule, and the threads'
 /// gradients are added in a fixed order: the same data, options, seed and thread count give the same
 /// weights, bit for bit.
 package final class Trainer {
-  package let configuration: SASRecConfiguration
+  package let configuration: NeuralConfiguration
   package let options: TrainingOptions
   /// Positions that train in one epoch.
   package let tokensPerEpoch: Int
-  let layout: TransformerLayout
+  /// Positions that pass through the network in one epoch.
+  let inputsPerEpoch: Int
+  let network: any SequenceNetwork
+  let layout: ParameterLayout
   let parameters: Buffer
   let first: Buffer
   let second: Buffer
@@ -39,51 +45,54 @@ package final class Trainer {
   var stepNumber = 0
   private let kernels: Kernels
   private let sequences: [[Int32]]
+  /// The seconds of each event, where the network makes use of them.
+  private let times: [[Int64]]
+  private let plan: PassPlan
   private let weights: PackedWeights
   /// The weights in single precision, for validation; packed when it comes.
   private let exactWeights: PackedWeights
   private let pool: WorkerPool
-  private let workers: [Worker]
+  private let workers: [TrainingWorker]
   /// Whether only the item rows that a step touched are moved.
   private let sparse: Bool
 
-  /// What one thread owns. Unchecked Sendable: only that thread touches it while a step runs.
-  fileprivate final class Worker: @unchecked Sendable {
-    let pass: TransformerPass
-    let softmax: CatalogueSoftmax?
-    let sampled: SampledLoss?
-    let gradients: Buffer
-    var dhidden = Buffer(count: 0)
-    var touched: [Int32] = []
-    var loss = 0.0
-    init(
-      _ layout: TransformerLayout, softmax: CatalogueSoftmax?, sampled: SampledLoss?,
-      kernels: Kernels
-    ) {
-      pass = TransformerPass(layout, kernels: kernels)
-      self.softmax = softmax
-      self.sampled = sampled
-      gradients = Buffer(count: layout.count)
-    }
-  }
-
-  /// - Parameter training: each user's events, oldest first. Users with fewer than two are passed
-  ///   over.
+  /// - Parameters:
+  ///   - training: each user's events, oldest first. Users with fewer than two are passed over.
+  ///   - times: when each event was; needed by networks that make use of times.
   package init(
-    training: [[ItemToken]], configuration: SASRecConfiguration, options: TrainingOptions,
-    kernels: Kernels
+    training: [[ItemToken]], times: [[Timestamp]]? = nil, configuration: NeuralConfiguration,
+    options: TrainingOptions, kernels: Kernels
   ) {
     precondition(options.threads > 0 && options.batchSize > 0 && options.epochs > 0, "\(options)")
     self.configuration = configuration
     self.options = options
     self.kernels = kernels
-    let layout = TransformerLayout(configuration.shape)
+    let network = configuration.network
+    self.network = network
+    let layout = network.layout
     self.layout = layout
-    let window = configuration.maximumLength + 1
-    sequences = training.filter { $0.count >= 2 }.map { sequence in
-      (options.olderWindows > 0 ? sequence[...] : sequence.suffix(window)).map(\.rawValue)
+    let plan = PassPlan(network, options)
+    self.plan = plan
+    let taken = training.indices.filter { training[$0].count >= 2 }
+    let keepsAll = options.olderWindows > 0
+    sequences = taken.map { user in
+      (keepsAll ? training[user][...] : training[user].suffix(plan.window)).map(\.rawValue)
     }
-    tokensPerEpoch = sequences.reduce(0) { $0 + min(window, $1.count) - 1 }
+    if network.usesTimes {
+      guard let times else { preconditionFailure("a network with times is trained without them") }
+      precondition(
+        times.count == training.count && taken.allSatisfy { times[$0].count == training[$0].count },
+        "each event has a time")
+      self.times = taken.map { user in
+        (keepsAll ? times[user][...] : times[user].suffix(plan.window)).map(\.seconds)
+      }
+    } else {
+      self.times = []
+    }
+    inputsPerEpoch = sequences.reduce(0) { $0 + plan.inputs(ofLength: min(plan.window, $1.count)) }
+    tokensPerEpoch =
+      network.maskToken == nil
+      ? inputsPerEpoch : Int(Float(inputsPerEpoch) * options.maskedShare)
     generator = SplitMix64(seed: options.seed)
     parameters = Buffer(count: layout.count)
     layout.initialise(parameters, deviation: options.initialDeviation, using: &generator)
@@ -95,8 +104,8 @@ package final class Trainer {
       includingItems: isFull)
     exactWeights = PackedWeights(
       layout, parameters: average ?? parameters, kernels: kernels, includingItems: false)
-    first = Buffer(count: layout.count)
-    second = Buffer(count: layout.count)
+    first = Buffer(count: layout.trained)
+    second = Buffer(count: layout.trained)
     sparse = !isFull && configuration.itemCount >= 20_000
     pool = WorkerPool(count: options.threads, niceness: options.niceness)
     var sampler = NegativeSampler(uniformOver: configuration.itemCount)
@@ -108,17 +117,38 @@ package final class Trainer {
     workers = (0..<options.threads).map { _ in
       switch options.loss {
       case .softmax:
-        Worker(
-          layout, softmax: CatalogueSoftmax(layout, kernels: kernels), sampled: nil,
+        TrainingWorker(
+          network, options, softmax: CatalogueSoftmax(layout, kernels: kernels), sampled: nil,
           kernels: kernels)
       case .sampled(let objective, let negatives, let sharing, let popularity):
-        Worker(
-          layout, softmax: nil,
+        TrainingWorker(
+          network, options, softmax: nil,
           sampled: SampledLoss(
             layout, objective: objective, negatives: negatives, sharing: sharing, sampler: sampler,
             corrected: popularity > 0, kernels: kernels), kernels: kernels)
       }
     }
+  }
+
+  /// A trainer on the histories of a training set.
+  convenience init(
+    _ data: TrainingSet, configuration: NeuralConfiguration, options: TrainingOptions,
+    kernels: Kernels
+  ) {
+    self.init(
+      training: data.sequences,
+      times: configuration.usesTimes ? data.histories.map { Array($0.times ?? []) } : nil,
+      configuration: configuration, options: options, kernels: kernels)
+  }
+
+  /// A trainer of a SASRec.
+  package convenience init(
+    training: [[ItemToken]], configuration: SASRecConfiguration, options: TrainingOptions,
+    kernels: Kernels
+  ) {
+    self.init(
+      training: training, configuration: NeuralConfiguration(configuration), options: options,
+      kernels: kernels)
   }
 
   deinit { pool.shutDown() }
@@ -130,52 +160,38 @@ package final class Trainer {
     (sequences.count + options.batchSize - 1) / options.batchSize
   }
 
+  /// Users who train.
+  var sequenceCount: Int { sequences.count }
+
   // MARK: Batches
 
   /// The users of an epoch in the order of their steps.
   package func nextOrder() -> [Int] { Array(sequences.indices).shuffled(using: &generator) }
 
   /// The part of each user's events that trains in this step.
-  private func windows(of users: ArraySlice<Int>) -> [ArraySlice<Int32>] {
-    let length = configuration.maximumLength + 1
-    return users.map { user in
+  private func windows(of users: ArraySlice<Int>) -> TrainingWindows {
+    let length = plan.window
+    var result = TrainingWindows()
+    for user in users {
       let sequence = sequences[user]
-      guard sequence.count > length, options.olderWindows > 0,
+      var range = max(0, sequence.count - length)..<sequence.count
+      if sequence.count > length, options.olderWindows > 0,
         generator.unitFloat() < options.olderWindows
-      else { return sequence.suffix(length) }
-      let end = Int.random(in: length...sequence.count, using: &generator)
-      return sequence[end - length..<end]
+      {
+        let end = Int.random(in: length...sequence.count, using: &generator)
+        range = end - length..<end
+      }
+      result.tokens.append(sequence[range])
+      if !times.isEmpty { result.times.append(times[user][range]) }
     }
-  }
-
-  /// Divides a step's windows into passes of nearly equal token counts: longest first, each to the
-  /// pass with the fewest tokens so far. Depends on the windows alone, not on the threads.
-  private static func passes(
-    of windows: [ArraySlice<Int32>], tokensPerPass: Int, maximumLength: Int
-  ) -> [PackedBatch] {
-    let tokens = windows.reduce(0) { $0 + $1.count - 1 }
-    let wanted = max(1, (tokens + tokensPerPass - 1) / tokensPerPass)
-    let count = max(1, min(windows.count, (wanted + 3) / 4 * 4))
-    var members = [[Int]](repeating: [], count: count)
-    var sizes = [Int](repeating: 0, count: count)
-    for i in windows.indices.sorted(by: { (windows[$0].count, $1) > (windows[$1].count, $0) }) {
-      var least = 0
-      for j in 1..<count where sizes[j] < sizes[least] { least = j }
-      members[least].append(i)
-      sizes[least] += windows[i].count - 1
-    }
-    return members.filter { !$0.isEmpty }.map { places in
-      var batch = PackedBatch()
-      for i in places { batch.append(training: windows[i], maximumLength: maximumLength) }
-      return batch
-    }
+    // Networks that hide items draw which ones; the others draw nothing here.
+    if network.maskToken != nil { result.seed = generator.next() }
+    return result
   }
 
   /// The passes of a step.
-  package func prepare(_ users: ArraySlice<Int>) -> [PackedBatch] {
-    Self.passes(
-      of: windows(of: users), tokensPerPass: options.tokensPerPass,
-      maximumLength: configuration.maximumLength)
+  package func prepare(_ users: ArraySlice<Int>) -> StepPlan {
+    plan.step(of: windows(of: users))
   }
 
   // MARK: Steps
@@ -187,12 +203,12 @@ package final class Trainer {
     step(prepare(users))
   }
 
-  /// One step of the optimiser over prepared passes.
-  package func step(_ passes: [PackedBatch]) -> (loss: Double, tokens: Int) {
-    let tokens = passes.reduce(0) { $0 + $1.tokenCount }
+  /// One step of the optimiser over what was prepared.
+  package func step(_ step: StepPlan) -> (loss: Double, tokens: Int) {
+    let passes = step.passes
+    let tokens = step.targetCount
     guard tokens > 0 else { return (0, 0) }
     let weight = 1 / Float(tokens)
-    let d = configuration.width
     stepNumber += 1
     let stepSeed = UInt64(stepNumber) &* 0x9E37_79B9_7F4A_7C15 ^ options.seed
     let workers = workers
@@ -201,31 +217,24 @@ package final class Trainer {
     let dropout = options.dropout
     let sparse = sparse
     let layout = layout
+    let alterations = options.alterations
+    let onlyAugmenter = isTrainingAugmenter
     pool.run { index in
       let worker = workers[index]
       worker.clearGradients(layout, sparse: sparse)
       worker.loss = 0
-      for p in stride(from: index, to: passes.count, by: threads) {
-        let batch = passes[p]
-        if worker.dhidden.count < batch.tokenCount * d {
-          worker.dhidden = Buffer(count: batch.tokenCount * d * 5 / 4)
-        }
-        var generator = SplitMix64(seed: stepSeed &+ UInt64(p))
-        let hidden = worker.pass.forward(
-          batch, weights, dropout: dropout, seed: UInt32(truncatingIfNeeded: generator.next()))
-        let dhidden = worker.dhidden.pointer
-        if let softmax = worker.softmax {
-          worker.loss += softmax.lossAndGradients(
-            hidden: hidden, targets: batch.targets, weight: weight, weights, dhidden: dhidden,
-            into: worker.gradients)
-        } else if let sampled = worker.sampled {
-          worker.loss += sampled.lossAndGradients(
-            hidden: hidden, batch, weight: weight, parameters: weights.parameters,
-            dhidden: dhidden, into: worker.gradients, touched: &worker.touched, using: &generator)
-          worker.touched += batch.tokens
-        }
-        worker.pass.backward(batch, weights, dhidden: dhidden, into: worker.gradients)
+      for g in stride(from: index, to: step.groups.count, by: threads) {
+        worker.alter(
+          step.groups[g], weights, alterations, onlyAugmenter: onlyAugmenter,
+          share: Float(step.groups[g].count) / Float(step.groups.reduce(0) { $0 + $1.count }),
+          tokens: tokens, dropout: dropout, seed: ~stepSeed &- UInt64(g))
       }
+      if onlyAugmenter { return }
+      for p in stride(from: index, to: passes.count, by: threads) {
+        worker.train(
+          passes[p], weights, weight: weight, dropout: dropout, seed: stepSeed &+ UInt64(p))
+      }
+      weights.foldOutputGradients(worker.gradients, rows: sparse ? worker.touched : nil)
     }
     update()
     return (workers.reduce(0) { $0 + $1.loss }, tokens)
@@ -236,17 +245,23 @@ package final class Trainer {
     let gradients = workers.map { $0.gradients.pointer }
     let touched = sparse ? Array(Set(workers.flatMap(\.touched))).sorted() : []
     let (kernels, parameters, first, second) = (kernels, parameters, first, second)
-    let d = configuration.width
-    let items = configuration.itemCount * d
-    // A sparse step goes over the touched rows and then over what follows the item table.
-    let dense = sparse ? (items + 15) / 16 * 16 : 0
-    let total = layout.count
+    let d = layout.width
+    // A sparse step goes over the touched rows and then over what follows the tables of items.
+    let dense = sparse ? layout.tablesEnd : 0
+    let total = layout.trained
+    let tables = layout.output == .separate ? layout.rowTables : [layout.items]
+    let itemCount = layout.itemCount
     let threads = options.threads
     let part = ((total - dense) / threads + 63) / 64 * 64
     let jobs = UncheckedSendable((gradients: gradients, touched: touched))
     func ranges(_ index: Int) -> [(start: Int, count: Int)] {
-      let rows = jobs.value.touched.indices.filter { $0 % threads == index }.map {
-        (start: Int(jobs.value.touched[$0]) * d, count: d)
+      var rows: [(start: Int, count: Int)] = []
+      for place in stride(from: index, to: jobs.value.touched.count, by: threads) {
+        let row = Int(jobs.value.touched[place])
+        // Special tokens stand in the first table only.
+        for table in tables where table == tables[0] || row < itemCount {
+          rows.append((start: table + row * d, count: d))
+        }
       }
       let start = dense + index * part
       return rows + (start < total ? [(start: start, count: min(part, total - start))] : [])
@@ -313,11 +328,17 @@ package final class Trainer {
     return rate
   }
 
+  /// Whether the present epoch is one in which only the augmenter learns.
+  private var isTrainingAugmenter: Bool {
+    network is LACLNetwork
+      && (stepNumber - 1) / max(1, stepsPerEpoch) < options.alterations.augmenterEpochs
+  }
+
   /// The ranks of the users' right items under the present weights, all items ranked.
   package func judge(_ cases: [EvaluationCase]) -> Judgement {
     exactWeights.update()
     return rankings(
-      cases, weights: exactWeights, layout: layout, kernels: kernels, pool: pool)
+      cases, weights: exactWeights, network: network, kernels: kernels, pool: pool)
   }
 
   /// Packs the weights again after the parameters were replaced.
@@ -327,8 +348,8 @@ package final class Trainer {
   var judged: Buffer { average ?? parameters }
 
   /// A copy of weights as a model.
-  func model(_ weights: Buffer) -> SASRec {
-    SASRec(configuration, parameters: weights.copy(), kernels: kernels)
+  func model(_ weights: Buffer) -> NeuralModel {
+    NeuralModel(configuration, parameters: weights.copy(), kernels: kernels)
   }
 
   // MARK: The loop
@@ -368,12 +389,12 @@ package final class Trainer {
       }
       // Windows are drawn here, in the order of the steps; the next step's passes are laid out while
       // this one runs.
-      var next = steps.first.map { Lookahead(windows(of: $0), self, on: preparer) }
+      var next = steps.first.map { Lookahead(windows(of: $0), plan, on: preparer) }
       for index in steps.indices {
-        guard let current = next?.passes else { break }
+        guard let current = next?.step else { break }
         next =
           index + 1 < steps.count
-          ? Lookahead(windows(of: steps[index + 1]), self, on: preparer) : nil
+          ? Lookahead(windows(of: steps[index + 1]), plan, on: preparer) : nil
         let done = step(current)
         loss += done.loss
         tokens += done.tokens
@@ -397,7 +418,8 @@ package final class Trainer {
         epoch: epoch, loss: report.loss, validationNDCG: nil, validationRecall: nil,
         seconds: epochSeconds)
       let outOfTime = options.secondsAtMost.map { seconds(clock.now - started) >= $0 } ?? false
-      if !cases.isEmpty,
+      let isJudged = !(network is LACLNetwork) || epoch > options.alterations.augmenterEpochs
+      if !cases.isEmpty, isJudged,
         epoch % options.validateEvery == 0 || epoch == options.epochs || outOfTime
       {
         let validationStarted = clock.now
@@ -417,7 +439,7 @@ package final class Trainer {
       saving?(self.checkpoint(state))
     }
     return TrainingResult(
-      model: model(state.best?.weights ?? judged), epochs: state.records,
+      neural: model(state.best?.weights ?? judged), epochs: state.records,
       bestEpoch: state.best?.epoch ?? state.records.count,
       bestValidationNDCG: state.best?.ndcg, secondsTraining: state.secondsTraining,
       secondsValidating: state.secondsValidating, tokensPerEpoch: tokensPerEpoch,
@@ -427,37 +449,17 @@ package final class Trainer {
   /// A step's passes, laid out on another thread.
   private final class Lookahead: @unchecked Sendable {
     // Unchecked: written by the one block, read after waiting for it.
-    private var result: [PackedBatch] = []
+    private var result = StepPlan()
     private let group = DispatchGroup()
 
-    init(_ windows: [ArraySlice<Int32>], _ trainer: Trainer, on queue: DispatchQueue) {
-      let tokens = trainer.options.tokensPerPass
-      let length = trainer.configuration.maximumLength
-      queue.async(group: group) {
-        self.result = Trainer.passes(of: windows, tokensPerPass: tokens, maximumLength: length)
-      }
+    init(_ windows: TrainingWindows, _ plan: PassPlan, on queue: DispatchQueue) {
+      queue.async(group: group) { self.result = plan.step(of: windows) }
     }
 
-    var passes: [PackedBatch] {
+    var step: StepPlan {
       group.wait()
       return result
     }
-  }
-}
-
-extension Trainer.Worker {
-  /// Sets the gradients to zero; of the item table only the rows that the last step touched, where
-  /// steps are sparse.
-  fileprivate func clearGradients(_ layout: TransformerLayout, sparse: Bool) {
-    guard sparse else {
-      touched.removeAll(keepingCapacity: true)
-      return gradients.clear()
-    }
-    let d = layout.shape.width
-    for item in touched { (gradients.pointer + Int(item) * d).update(repeating: 0, count: d) }
-    touched.removeAll(keepingCapacity: true)
-    let items = layout.shape.itemCount * d
-    (gradients.pointer + items).update(repeating: 0, count: layout.count - items)
   }
 }
 

@@ -14,10 +14,11 @@ import Training
 let arguments = Array(CommandLine.arguments.dropFirst())
 guard let mode = arguments.first, ["speed", "train", "kernels"].contains(mode) else {
   print(
-    "usage: train-bench speed|train|kernels --data FILE.tsv[.gz] [--threads 1] [--d 64] [--heads 2] [--mult 4]"
+    "usage: train-bench speed|train|kernels --data FILE.tsv[.gz] [--policy sasrec|gsasrec|bert4rec|esasrec|hstu|gru4rec|laclrec] [--threads 1] [--d 64] [--heads 2] [--mult 4]"
       + " [--act gelu] [--maxlen 200] [--dropout 0.2] [--batch 128] [--lr 0.001] [--steps 20]"
       + " [--epochs 60] [--patience 10] [--seed 1] [--item-min 0] [--pass 1000] [--loss ce|ss|gbce|bce|bpr] [--negatives 256]"
       + " [--sharing pass|sequence] [--popularity 0] [--older 0] [--ema 0.999] [--clip 1] [--kernels NAME] [--precision float32|bfloat16]"
+      + " [--times yes] [--mask 0.2] [--newest 0.1] [--separate yes] [--temperature 0.05] [--deviation 0.02] [--stage1 10] [--contrast 0.1] [--triplet 0.001] [--unordered yes]"
   )
   exit(2)
 }
@@ -31,7 +32,8 @@ func number(_ name: String, _ fallback: Double) -> Double {
   Double(option(name, String(fallback))) ?? fallback
 }
 
-/// Reads `user TAB item …` rows, grouped by user in time order.
+/// Reads `user TAB item TAB seconds …` rows, grouped by user in time order; the third column counts
+/// where `--times` is given.
 func readSequences(_ path: String, itemMinimum: Int) throws -> SequenceDataset {
   let process = Process()
   process.executableURL = URL(fileURLWithPath: "/bin/sh")
@@ -41,13 +43,14 @@ func readSequences(_ path: String, itemMinimum: Int) throws -> SequenceDataset {
   try process.run()
   let data = pipe.fileHandleForReading.readDataToEndOfFile()
   process.waitUntilExit()
-  var rows: [(user: Int, item: Int)] = []
+  var rows: [(user: Int, item: Int, time: Int)] = []
   for line in data.split(separator: 10).dropFirst() {
     let cells = line.split(separator: 9)
     guard cells.count >= 2, let user = Int(String(decoding: cells[0], as: UTF8.self)),
       let item = Int(String(decoding: cells[1], as: UTF8.self))
     else { continue }
-    rows.append((user, item))
+    let time = cells.count > 2 ? Int(String(decoding: cells[2], as: UTF8.self)) : nil
+    rows.append((user, item, time ?? 0))
   }
   while itemMinimum > 0 {
     var items: [Int: Int] = [:]
@@ -65,13 +68,21 @@ func readSequences(_ path: String, itemMinimum: Int) throws -> SequenceDataset {
   let names = Set(rows.map(\.item)).sorted()
   let tokens = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, ItemToken($0)) })
   var sequences: [[ItemToken]] = []
+  var times: [[Timestamp]] = []
   var last: Int?
   for row in rows {
-    if row.user != last { sequences.append([]) }
+    if row.user != last {
+      sequences.append([])
+      times.append([])
+    }
     last = row.user
-    if let token = tokens[row.item] { sequences[sequences.count - 1].append(token) }
+    if let token = tokens[row.item] {
+      sequences[sequences.count - 1].append(token)
+      times[times.count - 1].append(Timestamp(microsecondsSinceEpoch: Int64(row.time) * 1_000_000))
+    }
   }
-  return SequenceDataset(itemCount: names.count, sequences: sequences)
+  return SequenceDataset(
+    itemCount: names.count, sequences: sequences, times: option("times", "") == "" ? nil : times)
 }
 
 var environment = ProcessInfo.processInfo.environment
@@ -86,11 +97,19 @@ if mode == "kernels" {
 }
 let dataset = try readSequences(option("data", ""), itemMinimum: Int(number("item-min", 0)))
 let split = LeaveOneOut(dataset)
-var configuration = SASRecConfiguration(itemCount: dataset.itemCount)
+guard let kind = NeuralKind(rawValue: option("policy", "sasrec")) else {
+  print("no policy \(option("policy", "")); there are \(NeuralKind.allCases.map(\.rawValue))")
+  exit(2)
+}
+var configuration = NeuralConfiguration(kind, itemCount: dataset.itemCount)
 configuration.width = Int(number("d", 64))
 configuration.heads = Int(number("heads", 2))
 configuration.blocks = Int(number("blocks", 2))
-configuration.innerWidth = Int(number("mult", 4)) * configuration.width
+configuration.innerWidth =
+  Int(number("mult", kind == .gru4rec ? 2 : 4)) * configuration.width
+configuration.separatesOutput = option("separate", "") != ""
+configuration.usesTimes = dataset.times != nil && kind == .hstu
+configuration.temperature = Float(number("temperature", 0.05))
 configuration.maximumLength = Int(number("maxlen", 200))
 configuration.activation = Activation(rawValue: option("act", "gelu")) ?? .gelu
 var options = TrainingOptions()
@@ -119,13 +138,23 @@ case "bpr": options.loss = .sampled(.pairwise, negatives: negatives, sharing: sh
 default: break
 }
 options.precision = Precision(rawValue: option("precision", ""))
+options.maskedShare = Float(number("mask", 0.2))
+options.onlyNewestMasked = Float(number("newest", 0.1))
+options.alterations.augmenterEpochs = Int(number("stage1", 10))
+options.alterations.contrast = Float(number("contrast", 0.1))
+options.alterations.triplet = Float(number("triplet", 0.001))
+options.alterations.keepsOrder = option("unordered", "") == ""
+options.initialDeviation = Float(number("deviation", 0.02))
 options.seed = UInt64(number("seed", 1))
 options.threads = Int(number("threads", 1))
 options.patience = Int(number("patience", 10))
 options.validateEvery = Int(number("every", 1))
 options.tokensPerPass = Int(number("pass", 1000))
 let trainer = Trainer(
-  training: split.training, configuration: configuration, options: options, kernels: kernels)
+  training: split.training,
+  times: dataset.times?.enumerated().map { user, times in
+    dataset.sequences[user].count >= 3 ? Array(times.dropLast(2)) : times
+  }, configuration: configuration, options: options, kernels: kernels)
 
 func peakMegabytes() -> Int {
   let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
@@ -133,7 +162,7 @@ func peakMegabytes() -> Int {
   return (line.split(separator: " ").dropLast().last.flatMap { Int($0) } ?? 0) / 1024
 }
 let settings =
-  "\"kernels\":\"\(kernels.name)\",\"precision\":\"\(trainer.precision.rawValue)\",\"threads\":\(options.threads),\"users\":\(split.users.count),"
+  "\"policy\":\"\(kind.rawValue)\",\"kernels\":\"\(kernels.name)\",\"precision\":\"\(trainer.precision.rawValue)\",\"threads\":\(options.threads),\"users\":\(split.users.count),"
   + "\"items\":\(dataset.itemCount),\"d\":\(configuration.width),\"heads\":\(configuration.heads),"
   + "\"inner\":\(configuration.innerWidth ?? 0),\"maxlen\":\(configuration.maximumLength),"
   + "\"train_tokens\":\(trainer.tokensPerEpoch)"
@@ -171,7 +200,8 @@ if mode == "speed" {
     return true
   }
   let report = evaluate(
-    result.model, on: split, threads: options.threads)
+    kind == .sasrec ? result.model : result.neural, name: kind.rawValue, on: split,
+    threads: options.threads)
   for line in report.lines {
     let recall = line.result.recallEstimate(at: 10)
     let ndcg = line.result.ndcgEstimate(at: 10)

@@ -137,15 +137,54 @@ typedef struct {
   void (*embed_backward)(long count, long n, const int32_t *tokens, const int32_t *places,
                          const float *d, rk_dropout dropout, float *ditems, float *dpositions);
 
-  // ---- causal attention over packed sequences ----------------------------------------------------
+  // y = scale * x / sqrt(sum of x^2 + 1e-12), row by row
+  void (*unit_rows)(long m, long n, float scale, const float *x, float *y, float *inverse);
+  // dx (= or +=) from dy; `inverse` is what unit_rows gave
+  void (*unit_rows_backward)(long m, long n, float scale, const float *dy, const float *x,
+                             const float *inverse, int accumulate, float *dx);
+  // out = x + sigmoid(g) * dropout(y), element by element; out may be x
+  void (*gate)(long count, const float *x, const float *g, const float *y, rk_dropout dropout,
+               float *out);
+  // dg and dy from dout (dx is dout itself); dy may be dout
+  void (*gate_backward)(long count, const float *dout, const float *g, const float *y,
+                        rk_dropout dropout, float *dg, float *dy);
+  // Rows of a and b side by side (2n): out[i][j] = dropout(silu(a[i][j]) * b[i][j])
+  void (*swiglu)(long m, long n, const float *ab, rk_dropout dropout, float *out);
+  void (*swiglu_backward)(long m, long n, const float *dout, const float *ab, rk_dropout dropout,
+                          float *dab);
+  // One step of gated recurrent units (Cho et al. 2014, with the reset gate after the product): x
+  // and h are rows of products with their biases, for reset, update and candidate side by side
+  // (3n); out = (1 - z) * c + z * before, c = tanh(x_c + r * h_c). gates gets r, z, c.
+  void (*gru)(long m, long n, const float *x, const float *h, const float *before, float *gates,
+              float *out);
+  // dx, dh (3n) and dbefore (only what goes by z) are overwritten
+  void (*gru_backward)(long m, long n, const float *dout, const float *gates, const float *h,
+                       const float *before, float *dx, float *dh, float *dbefore);
+
+  // ---- attention over packed sequences -----------------------------------------------------------
   // qkv: rows of q, k, v side by side (3 * heads * width). Sequence s is rows offsets[s] up to
-  // offsets[s + 1]. out: rows of heads * width. lse (rows x heads): log of the sum of exponentials.
-  void (*attention)(const float *qkv, int heads, int width, const int32_t *offsets, int sequences,
-                    float *out, float *lse, float *scratch);
+  // offsets[s + 1]. A row sees the rows up to itself where `causal`, else all of its sequence. out:
+  // rows of heads * width. lse (rows x heads): log of the sum of exponentials.
+  void (*attention)(const float *qkv, int heads, int width, int causal, const int32_t *offsets,
+                    int sequences, float *out, float *lse, float *scratch);
   // dqkv is overwritten.
   void (*attention_backward)(const float *qkv, const float *out, const float *dout,
-                             const float *lse, int heads, int width, const int32_t *offsets,
-                             int sequences, float *dqkv, float *scratch);
+                             const float *lse, int heads, int width, int causal,
+                             const int32_t *offsets, int sequences, float *dqkv, float *scratch);
+  // Causal attention without a softmax (Zhai et al. 2024): the weight of key j for query i is
+  // silu(q . k + distances[limit - 1 - (i - j)] + times[buckets[i][j]]) / limit. q, k and v stand at
+  // qkv, qkv + d and qkv + 2d in rows of `stride`; no sequence is longer than `limit`. times and
+  // buckets may be null; buckets holds a square of length x length for each sequence, in their order.
+  void (*silu_attention)(const float *qkv, long stride, int heads, int width,
+                         const int32_t *offsets, int sequences, long limit,
+                         const float *distances, const float *times, const uint8_t *buckets,
+                         float *out, float *scratch);
+  // The parts of dqkv for q, k and v are overwritten, ddistances and dtimes added to.
+  void (*silu_attention_backward)(const float *qkv, long stride, const float *dout, int heads,
+                                  int width, const int32_t *offsets, int sequences, long limit,
+                                  const float *distances, const float *times,
+                                  const uint8_t *buckets, float *dqkv, float *ddistances,
+                                  float *dtimes, float *scratch);
   // Floats of scratch for sequences of up to `longest` rows.
   size_t (*attention_scratch)(int width, int longest);
 
