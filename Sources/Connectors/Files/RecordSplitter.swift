@@ -110,7 +110,11 @@ package struct RecordSplitter: Sendable {
       }
       let isBlank = bytes.allSatisfy { $0 == 32 || $0 == 9 || $0 == 13 || $0 == 10 }
       if !isBlank || (isSeparated && bytes.contains(9)) {
-        piece = Piece(bytes: Array(bytes), range: range)
+        // A record that came in one piece with its end may be too long as well.
+        let isOversize = bytes.count > maximumBytes
+        piece = Piece(
+          bytes: Array(isOversize ? bytes.prefix(Self.keptBytes) : bytes), range: range,
+          isOversize: isOversize)
       }
     }
     oversize = nil
