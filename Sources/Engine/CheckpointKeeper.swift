@@ -53,9 +53,8 @@ final class CheckpointKeeper {
     let artifact = try? queue.naming { [queue, log = queue.log, name, key] in
       let artifact = try queue.keep(checkpoint.bytes, suffix: "checkpoint")
       let entry: JSON = ["key": .string(key), "artifact": .string(artifact)]
-      try queue.wait {
-        try await log.setEntry(kind: RegistryKind.checkpoint, name: name, json: entry.text)
-      }
+      try log.setEntryAndWait(
+        RegistryEntry(kind: RegistryKind.checkpoint, name: name, json: entry.text))
       return artifact
     }
     guard let artifact else { return }
@@ -67,9 +66,7 @@ final class CheckpointKeeper {
   /// Clears the state away: the training has ended, or is another one now.
   func remove() {
     guard let artifact else { return }
-    try? queue.wait { [log = queue.log, name] in
-      try await log.removeEntry(kind: RegistryKind.checkpoint, name: name)
-    }
+    try? queue.log.removeEntryAndWait(kind: RegistryKind.checkpoint, name: name)
     queue.artifacts.remove(artifact)
     self.artifact = nil
   }

@@ -92,7 +92,8 @@ extension EngineConfiguration {
   ) -> Filter? {
     func filter(_ table: String, _ condition: String?, user: String?, item: String) -> Filter {
       Filter(
-        name: name, table: TableReference(name: table, columns: nil, query: nil, path: path), condition: condition,
+        name: name, table: TableReference(name: table, columns: nil, query: nil, path: path),
+        condition: condition,
         userColumn: user, itemColumn: item)
     }
     if case .string(let table) = node.content {

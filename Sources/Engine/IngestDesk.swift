@@ -137,7 +137,7 @@ final class IngestDesk: Sendable {
 
   /// Stores what was learned, before the log is closed.
   func save(into log: LogStore) {
-    for entry in unsaved() { log.setEntryAndWait(entry) }
+    for entry in unsaved() { try? log.setEntryAndWait(entry) }
   }
 
   /// Forgets a table that is gone.

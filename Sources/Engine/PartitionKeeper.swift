@@ -69,9 +69,8 @@ struct PartitionKeeper {
     try queue.naming {
       let artifact = try queue.keep(partition.bytes, suffix: "riffleiv")
       let entry: JSON = ["artifact": .string(artifact)]
-      try queue.wait { [log = queue.log, name] in
-        try await log.setEntry(kind: RegistryKind.partition, name: name, json: entry.text)
-      }
+      try queue.log.setEntryAndWait(
+        RegistryEntry(kind: RegistryKind.partition, name: name, json: entry.text))
     }
     try queue.removeUnusedArtifacts()
     let elapsed = (clock.now - started).components

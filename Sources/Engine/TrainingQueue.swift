@@ -301,9 +301,8 @@ final class TrainingQueue: Sendable {
       "trained_at_us": .int(generation.trainedAt.microsecondsSinceEpoch),
       "models": .array(names),
     ]
-    try wait { [log, name = engine.name] in
-      try await log.setEntry(kind: RegistryKind.generation, name: name, json: entry.text)
-    }
+    try log.setEntryAndWait(
+      RegistryEntry(kind: RegistryKind.generation, name: engine.name, json: entry.text))
   }
 
   /// Writes an artifact. A file that bears its name already but is damaged is written anew: equal
@@ -358,18 +357,6 @@ final class TrainingQueue: Sendable {
       trainedAt: Timestamp(microsecondsSinceEpoch: trainedAt), models: models)
     publish(stored, of: engine, kernels: kernels)
     return true
-  }
-
-  /// Runs async work from the training thread, which is no thread of the shared pool.
-  func wait(_ body: @escaping @Sendable () async throws -> Void) throws {
-    let done = DispatchSemaphore(value: 0)
-    let outcome = Mutex<(any Error)?>(nil)
-    Task {
-      do { try await body() } catch { outcome.withLock { $0 = error } }
-      done.signal()
-    }
-    done.wait()
-    if let error = outcome.withLock({ $0 }) { throw error }
   }
 }
 

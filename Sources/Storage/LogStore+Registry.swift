@@ -1,6 +1,7 @@
 import Dispatch
 package import Domain
 import GRDB
+import Synchronization
 
 /// The registry: documents under a kind and a name, in the database beside the rows.
 extension LogStore {
@@ -15,21 +16,40 @@ extension LogStore {
     }
   }
 
-  /// Stores a document and waits for it, on a thread that may wait; a failure is passed over.
-  package func setEntryAndWait(_ entry: RegistryEntry) {
+  /// Stores a document, and waits for it without needing a thread of the shared pool: for threads
+  /// that may wait, while the pool's own threads may be waiting for them.
+  package func setEntryAndWait(_ entry: RegistryEntry) throws(Diagnostic) {
+    try performAndWait { (writer) throws(Diagnostic) in
+      try writer.transaction(doing: "store the \(entry.kind) `\(entry.name)`") { database in
+        try database.execute(
+          sql: "INSERT OR REPLACE INTO _riffle_entries (kind, name, json) VALUES (?, ?, ?)",
+          arguments: [entry.kind, entry.name, entry.json])
+      }
+    }
+  }
+
+  /// Removes a document in the same way.
+  package func removeEntryAndWait(kind: String, name: String) throws(Diagnostic) {
+    try performAndWait { (writer) throws(Diagnostic) in
+      try writer.transaction(doing: "remove the \(kind) `\(name)`") { database in
+        try database.execute(
+          sql: "DELETE FROM _riffle_entries WHERE kind = ? AND name = ?", arguments: [kind, name])
+      }
+    }
+  }
+
+  private func performAndWait(
+    _ body: @escaping @Sendable (LogWriter) throws(Diagnostic) -> Void
+  ) throws(Diagnostic) {
     let done = DispatchSemaphore(value: 0)
-    do throws(Diagnostic) {
-      try queue.enqueue(
-        .perform { writer in
-          _ = try? writer.transaction(doing: "store the \(entry.kind)") { database in
-            try database.execute(
-              sql: "INSERT OR REPLACE INTO _riffle_entries (kind, name, json) VALUES (?, ?, ?)",
-              arguments: [entry.kind, entry.name, entry.json])
-          }
-          done.signal()
-        })
-      done.wait()
-    } catch {}
+    let problem = Mutex<Diagnostic?>(nil)
+    try queue.enqueue(
+      .perform { writer in
+        do throws(Diagnostic) { try body(writer) } catch { problem.withLock { $0 = error } }
+        done.signal()
+      })
+    done.wait()
+    if let problem = problem.withLock({ $0 }) { throw problem }
   }
 
   /// Removes a document; nothing happens where there is none.
