@@ -53,9 +53,7 @@ extension RiffleDatabase {
   }
 
   private func checkUnused(view name: String) throws(Diagnostic) {
-    let engines = followingEngines.filter {
-      $0.mapping.interactionTable.name == name || $0.mapping.itemTable?.name == name
-    }
+    let engines = followingEngines.filter { $0.reads(table: name) }
     guard engines.isEmpty else {
       throw Diagnostic(
         .conflict, code: "view_in_use",

@@ -118,7 +118,7 @@ private final class KeptTable: Sendable {
     // A row with a null in its key stands for itself.
     let isUnique = !key.isEmpty && !key.contains(where: \.isNull)
     if isUnique, let row = contents.rows[key] {
-      contents.table.setRow(Int(row), to: values.map(cell))
+      contents.table.setRow(Int(row), to: values.map(TableReader.cell))
       return
     }
     if contents.table.rowCount >= mostRows {
@@ -127,10 +127,12 @@ private final class KeptTable: Sendable {
         "The table `\(name)` has more than \(mostRows) rows; data queries read no more.")
     }
     let row = contents.table.appendEmptyRow()
-    contents.table.setRow(row, to: values.map(cell))
+    contents.table.setRow(row, to: values.map(TableReader.cell))
     if isUnique { contents.rows[key] = Int32(row) }
   }
+}
 
+extension TableReader {
   /// Columns hold bytes as Base64.
   static func cell(_ value: Value) -> Value {
     if case .bytes(let bytes) = value { return .string(Data(bytes).base64EncodedString()) }

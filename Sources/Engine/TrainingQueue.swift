@@ -1,7 +1,7 @@
 import Dispatch
-import Domain
+package import Domain
 import Foundation
-import Kernels
+package import Kernels
 import Logging
 import Models
 import State

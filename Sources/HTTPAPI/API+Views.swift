@@ -29,7 +29,7 @@ extension API {
     if view.upkeep == .withEachRow {
       members.append(JSON.Member("filled_through", .int(view.filledThrough.rawValue)))
     }
-    let count = try await offThePool { try database.rowCount(ofView: name) }
+    let count = try await outsideThePool { try database.rowCount(ofView: name) }
     members.append(JSON.Member("row_count", count.map { .int(Int64($0)) } ?? .null))
     members.append(JSON.Member("misfit_cells", .int(Int64(view.misfits))))
     members.append(JSON.Member("error_message", view.problem.map { .string($0) } ?? .null))

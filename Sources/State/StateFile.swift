@@ -91,7 +91,7 @@ package struct StateImage: Sendable {
 
   private func writeUsers(to out: inout ByteWriter) throws {
     var count: UInt64 = 0
-    try state.forEachUser { _, _ in count += 1 }
+    state.forEachUser { _, _ in count += 1 }
     try out.number(count)
     try state.forEachUser { id, user in
       try out.text(id.rawValue)

@@ -141,13 +141,13 @@ struct Report: ParsableCommand {
       threads: source.threadCount, kernels: try chosenKernels()
     ) { state in
       let done = Double(state.epoch - 1) + Double(state.step) / Double(max(1, state.steps))
-      line.show(
-        EngineProgress(
-          model: name, epoch: state.epoch, epochs: state.epochs,
-          fraction: done / Double(max(1, state.epochs)), loss: state.loss,
-          tokensPerSecond: state.tokensPerSecond, validationNDCG: state.validationNDCG,
-          validatedEpoch: state.validationNDCG == nil ? nil : state.epoch,
-          secondsLeft: state.secondsLeft))
+      line.show([
+        "epoch": .int(Int64(state.epoch)), "epochs": .int(Int64(state.epochs)),
+        "fraction": .double(done / Double(max(1, state.epochs))), "loss": .double(state.loss),
+        "tokens_per_second": .double(state.tokensPerSecond),
+        "validation_ndcg_at_10": state.validationNDCG.map { .double($0) } ?? .null,
+        "seconds_left": .double(state.secondsLeft),
+      ])
       return true
     }
     context.parts = trained.mapValues(\.model)
