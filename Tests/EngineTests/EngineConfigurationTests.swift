@@ -212,8 +212,7 @@ private func problems(_ text: String) -> [String] {
 
   @Test(arguments: [
     (
-      "interaction_table: {type: query, query: SELECT 1}",
-      "A table reference of type `query` is not available yet."
+      "interaction_table: {type: file, path: p}", "A table reference is a table, a view or a query."
     ),
     (
       "interaction_table: events, filters: [{name: watched, filter_table: {type: file, path: p}, filter_type: global}]",

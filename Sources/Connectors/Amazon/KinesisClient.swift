@@ -187,6 +187,12 @@ package struct KinesisClient: Sendable {
         .unauthorized, code: "access_denied",
         "The keys may not read `\(settings.streamName)`.", at: "aws_access_key_id",
         help: "Allow kinesis:ListShards, kinesis:GetShardIterator and kinesis:GetRecords.")
+    case _ where status == 401 || status == 403:
+      // An answer in another form than JSON, from a gateway or a stand-in.
+      return Diagnostic(
+        .unauthorized, code: "wrong_credentials",
+        "The keys for `\(settings.streamName)` are refused with status \(status).",
+        at: "aws_secret_access_key", help: "Check the keys, the region and the machine's clock.")
     default:
       return Diagnostic(
         .unavailable, code: "kinesis_failed",
