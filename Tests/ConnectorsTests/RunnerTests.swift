@@ -11,6 +11,8 @@ final class NumberReader: SourceReader {
     /// Failures of `open` and `next`, used up from the front; nil goes well.
     var faults: [Diagnostic?] = []
     var opened: [Int64] = []
+    /// Where the reader waits until there is more.
+    var available = Int.max
   }
 
   let plan: Plans
@@ -45,6 +47,7 @@ final class NumberReader: SourceReader {
     let (count, perBatch) = (plan.now.count, plan.now.perBatch)
     let start = Int(at.withLock { $0 })
     guard start < count else { return nil }
+    while start >= plan.now.available { try await Task.sleep(for: .milliseconds(1)) }
     let end = min(start + perBatch, count)
     at.withLock { $0 = Int64(end) }
     return SourceBatch(
@@ -113,22 +116,23 @@ final class NumberReader: SourceReader {
 
   @Test func `rests while it is paused, and goes on where it was`() async throws {
     let sink = MemorySink()
-    let plans = NumberReader.Plans(.init(count: 1_000_000, perBatch: 1))
+    let plans = NumberReader.Plans(.init(count: 1000, perBatch: 1, available: 30))
     let clock = FakeClock()
     let supervisor = SourceSupervisor(
       sink: sink, clock: clock.clock, factories: [.kafka: { _ in NumberReader(plans) }],
       columns: { _ in [] })
     await supervisor.startAll()
     await supervisor.add(try SourceDefinition(Self.numbers), paused: false)
-    await eventually { sink.now.rows.count > 20 }
+    await eventually { sink.now.rows.count == 30 }
     #expect(await supervisor.setPaused(true, "numbers"))
-    let count = sink.now.rows.count
+    plans.plan.withLock { $0.available = 60 }
     #expect(supervisor.source("numbers")?.status.state == .paused)
-    #expect(sink.now.rows.count == count)
+    for _ in 0..<100 { await Task.yield() }
+    #expect(sink.now.rows.count == 30)
     #expect(await supervisor.setPaused(false, "numbers"))
-    await eventually { sink.now.rows.count > count + 20 }
+    await eventually { sink.now.rows.count == 60 }
     await supervisor.stopAll()
-    #expect(sink.values("id") == (0..<sink.now.rows.count).map(String.init))
+    #expect(sink.values("id") == (0..<60).map(String.init))
     #expect(await supervisor.setPaused(true, "none") == false)
   }
 

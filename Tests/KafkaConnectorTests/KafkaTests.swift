@@ -6,6 +6,7 @@
   import HTTPAPI
   import KafkaConnector
   import Logging
+  import Synchronization
   import Testing
 
   /// Goal: each message that `kcat` has produced is one row, whatever happens to the consumer. The table
@@ -75,26 +76,38 @@
         let path = directory + "/data"
         let first = try await RiffleProcess.start(path)
         _ = try await first.client.send("POST", "/v2/tables", json: Self.table)
-        try await Kcat.produce(0..<3000, to: "clicks", broker)
+        try await Kcat.produce(0..<1000, to: "clicks", broker)
         let made = try await first.client.send(
           "POST", "/v2/sources", json: Self.source(broker))
         try #require(made.status == 200, "\(made.json?.text ?? "")")
+        // Messages come in before, while and after it is killed.
+        let isKilled = Atomic(false)
+        async let produced = {
+          var count = 1000
+          repeat {
+            try await Kcat.produce(count..<(count + 200), to: "clicks", broker)
+            count += 200
+          } while !isKilled.load(ordering: .acquiring)
+          try await Kcat.produce(count..<(count + 200), to: "clicks", broker)
+          return count + 200
+        }()
         while try await rowCount(first.client) < 400 {}
         await first.end(by: SIGKILL)
+        isKilled.store(true, ordering: .releasing)
+        let count = try await produced
         let database = try open(path)
         let stored = try ids(database)
         database.close()
-        #expect(stored.count >= 400 && Set(stored).count == stored.count)
-        #expect(stored.count < 3000, "it was killed too late to tell")
+        #expect(stored.count >= 400 && Set(stored).count == stored.count && stored.count < count)
         let second = try await RiffleProcess.start(path)
-        try await Kcat.produce(3000..<4000, to: "clicks", broker)
-        while try await rowCount(second.client) < 4000 {}
+        try await Kcat.produce(count..<(count + 1000), to: "clicks", broker)
+        while try await rowCount(second.client) < count + 1000 {}
         let (_, answer) = try await second.client.send("GET", "/v2/sources/clicks", json: .null)
         #expect(answer?["state"] == "running")
         await second.end(by: SIGTERM)
         let after = try open(path)
         defer { after.close() }
-        #expect(try ids(after) == Array(0..<4000))
+        #expect(try ids(after) == Array(0..<(count + 1000)))
       }
     }
 
