@@ -343,10 +343,33 @@
     func close() {
       guard let handle else { return }
       ready = []
-      rd_kafka_consumer_close(handle)
-      rd_kafka_destroy(handle)
+      let isClosed = leaveGroup(handle)
+      rd_kafka_destroy_flags(handle, isClosed ? 0 : Self.withoutClosing)
       self.handle = nil
     }
+
+    /// Gives the partitions back, for the group's other members; false where that takes too long.
+    ///
+    /// `rd_kafka_consumer_close` does the same without an end to its patience, and with a broker that
+    /// does not answer it may never return. A member that goes without a word is left out of the group
+    /// when its session is over.
+    private func leaveGroup(_ handle: OpaquePointer) -> Bool {
+      let queue = rd_kafka_queue_new(handle)
+      defer { rd_kafka_queue_destroy(queue) }
+      if let error = rd_kafka_consumer_close_queue(handle, queue) {
+        rd_kafka_error_destroy(error)
+        return false
+      }
+      let end = ContinuousClock.now + .seconds(5)
+      while rd_kafka_consumer_closed(handle) == 0 {
+        guard ContinuousClock.now < end else { return false }
+        rd_kafka_queue_poll_callback(queue, 100)
+      }
+      return true
+    }
+
+    /// RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE, which is a macro.
+    private static let withoutClosing: Int32 = 8
 
     // MARK: faults
 
