@@ -433,6 +433,7 @@ static double probe(long rounds) {
 const rk_table rk_reference = {
     .name = "reference",
     .packed_floats = packed_floats,
+    .panel_columns = 0,
     .pack = pack,
     .gemm_packed = gemm_packed,
     .gemm_epilogue = gemm_epilogue,

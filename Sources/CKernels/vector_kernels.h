@@ -406,8 +406,43 @@ INLINE void gemm_finished(long m, long n, long k, const float *a, long lda, cons
     }
 }
 
+// One row: a register tile would compute MR of them. Four panels at once keep eight sums going, each
+// in the order in which a tile adds.
+INLINE void gemm_one_row(long n, long k, const float *a, const float *packed, const rk_epilogue *e,
+                         int kind, float *c) {
+  for (long j = 0; j < n; j += 4 * NR) {
+    vf acc[4][2];
+    const float *b[4];
+    UNROLL for (int q = 0; q < 4; q++) {
+      acc[q][0] = acc[q][1] = (vf){0};
+      // Panels past the end repeat the group's first.
+      b[q] = packed + (j + q * NR < n ? j + q * NR : j) * k;
+    }
+    for (long p = 0; p < k; p++) {
+      vf x = splat(a[p]);
+      UNROLL for (int q = 0; q < 4; q++) {
+        acc[q][0] += x * load(b[q] + p * NR);
+        acc[q][1] += x * load(b[q] + p * NR + VL);
+      }
+    }
+    for (long q = 0; q < 4 && j + q * NR < n; q++) {
+      long left = n - j - q * NR;
+      finish_tile(e, kind, acc + q, 1, 1, left < NR ? left : NR, 0, j + q * NR, c, n);
+    }
+  }
+}
+
 static void gemm_epilogue(long m, long n, long k, const float *a, long lda, const float *packed,
                           const rk_epilogue *epilogue, float *c, long ldc) {
+  if (m == 1) {
+    switch (epilogue->kind) {
+      case rk_add_bias: gemm_one_row(n, k, a, packed, epilogue, rk_add_bias, c); return;
+      case rk_bias_dropout_add:
+        gemm_one_row(n, k, a, packed, epilogue, rk_bias_dropout_add, c);
+        return;
+      default: gemm_one_row(n, k, a, packed, epilogue, rk_bias_activation, c); return;
+    }
+  }
   switch (epilogue->kind) {
     case rk_add_bias:
       gemm_finished(m, n, k, a, lda, packed, epilogue, rk_add_bias, c, ldc);
@@ -1017,6 +1052,7 @@ static double probe(long rounds) {
 const rk_table RK_TABLE = {
     .name = RK_NAME,
     .packed_floats = packed_floats,
+    .panel_columns = NR,
     .pack = pack,
     .gemm_packed = gemm_packed,
     .gemm_epilogue = gemm_epilogue,

@@ -24,6 +24,10 @@ package struct Column: Sendable {
   package private(set) var dictionary = StringDictionary()
   /// 1 where the row holds a value, 0 where it is null.
   package private(set) var present = ChunkedVector<UInt8>()
+  /// Rows that are null.
+  package private(set) var nullCount = 0
+  /// Whether each text stands in one row alone, whose number is its code, as with ids that name rows.
+  package private(set) var codesAreRows = true
 
   // One of these holds the values and the others stay empty. Vectors inside an enum's cases could
   // not be changed in place: binding a case copies it, and the change would copy a chunk each time.
@@ -44,11 +48,15 @@ package struct Column: Sendable {
     self.type = type
     self.dictionary = dictionary
     self.present = present
+    codesAreRows = false
+    present.forEachChunk { _, chunk in nullCount += chunk.count { $0 == 0 } }
     switch values {
     case .bool(let vector): bools = vector
     case .int(let vector), .timestamp(let vector): integers = vector
     case .double(let vector): numbers = vector
-    case .string(let vector): codes = vector
+    case .string(let vector):
+      codes = vector
+      codesAreRows = (0..<vector.count).allSatisfy { vector[$0] == $0 || present[$0] == 0 }
     case .strings(let vector): codeLists = vector
     case .ints(let vector): integerLists = vector
     case .doubles(let vector): numberLists = vector
@@ -95,6 +103,7 @@ package struct Column: Sendable {
   /// type than the column's is a programmer's mistake: ingestion has coerced it already.
   package mutating func append(_ value: Value) {
     present.append(0)
+    nullCount += 1
     switch type {
     case .bool: bools.append(false)
     case .int32, .int64, .dateTime: integers.append(0)
@@ -111,17 +120,18 @@ package struct Column: Sendable {
   package mutating func set(_ value: Value, at row: Int) {
     switch (type, value) {
     case (_, .null):
+      if present[row] != 0 { nullCount += 1 }
       present[row] = 0
       return
     case (.bool, .bool(let new)): bools[row] = new
     case (.int32, .int(let new)), (.int64, .int(let new)): integers[row] = new
     case (.float, .double(let new)), (.double, .double(let new)): numbers[row] = new
     case (.dateTime, .timestamp(let new)): integers[row] = new.microsecondsSinceEpoch
-    case (.bytes, .bytes(let new)): codes[row] = dictionary.intern(Base64.encode(new))
+    case (.bytes, .bytes(let new)): setCode(dictionary.intern(Base64.encode(new)), at: row)
     case (.unknown, .string(let new)), (.bytes, .string(let new)), (.string, .string(let new)),
       (.lowCardinalityString, .string(let new)), (.json, .string(let new)),
       (.imageURL, .string(let new)):
-      codes[row] = dictionary.intern(new)
+      setCode(dictionary.intern(new), at: row)
     case (.stringArray, .array(let new)):
       codeLists[row] = new.map { element in
         guard case .string(let string) = element else { Column.mismatch(type, value) }
@@ -139,7 +149,13 @@ package struct Column: Sendable {
       }
     default: Column.mismatch(type, value)
     }
+    if present[row] == 0 { nullCount -= 1 }
     present[row] = 1
+  }
+
+  private mutating func setCode(_ code: Int32, at row: Int) {
+    codes[row] = code
+    if Int(code) != row { codesAreRows = false }
   }
 
   private static func mismatch(_ type: ColumnType, _ value: Value) -> Never {

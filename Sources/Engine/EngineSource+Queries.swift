@@ -106,8 +106,11 @@ extension EngineSource {
 
   /// The newest items of a session that the model knows.
   func session(_ items: [ItemID], _ model: ServedModel) -> History {
-    let known = items.compactMap { row(of: $0).flatMap { model.token(of: $0) } }
-    return History(known.suffix(model.model.maximumLength), moment: now)
+    let tokens = sessions.tokens(of: items, model.name) {
+      let known = state.rows(of: items).compactMap { $0.flatMap { model.token(of: $0) } }
+      return Array(known.suffix(model.model.maximumLength))
+    }
+    return History(tokens[...], moment: now)
   }
 
   // MARK: histories

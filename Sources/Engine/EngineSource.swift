@@ -23,7 +23,7 @@ struct EngineSource: QuerySource {
   /// Where histories and seen sets end; nil: now.
   var moment: AsOf?
   /// The sessions that this query has encoded: retrieval and score ask for the same one.
-  private let sessions = SessionVectors()
+  let sessions = SessionCache()
   /// Whether tables are asked for their columns alone.
   var readsNoRows = false
 

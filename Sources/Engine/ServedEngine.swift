@@ -205,7 +205,7 @@ package final class ServedEngine: Sendable {
     // With new items since the training the tokens would mean something else.
     guard data.vocabulary == served.vocabulary else { return nil }
     let training = try ModelTraining(
-      policy: served.policy, threads: ProcessInfo.processInfo.activeProcessorCount, niceness: 0)
+      policy: served.policy, threads: allowedCoreCount, niceness: 0)
     return training.judge(
       served.model, on: data, data.split,
       others: others.map { other in

@@ -40,7 +40,7 @@ final class TrainingQueue: Sendable {
     self.log = log
     self.logger = logger
     artifacts = ArtifactStore(log.directory)
-    self.threads = threads ?? ProcessInfo.processInfo.activeProcessorCount
+    self.threads = threads ?? allowedCoreCount
   }
 
   /// Puts an engine's training at the end of the queue.

@@ -59,25 +59,50 @@ extension UserVectorCache.Halves {
   }
 }
 
-/// The vectors of the sessions that one query has encoded; a few at most.
-final class SessionVectors: Sendable {
+/// What one query has found out about the sessions that came with it, which retrieval and score both
+/// ask for; a few at most.
+final class SessionCache: Sendable {
   private struct Session {
     var model: String
     var tokens: [ItemToken]
     var vector: [Float]
   }
 
-  private let known = Mutex<[Session]>([])
+  private struct Known {
+    var sessions: [Session] = []
+    /// The items that were asked for last, and what the model knows of them.
+    var items: [ItemID] = []
+    var model = ""
+    var tokens: [ItemToken] = []
+  }
+
+  private let known = Mutex(Known())
+
+  func tokens(
+    of items: [ItemID], _ model: String, read: () -> [ItemToken]
+  ) -> [ItemToken] {
+    let kept = known.withLock { $0.model == model && $0.items == items ? $0.tokens : nil }
+    if let kept { return kept }
+    let tokens = read()
+    known.withLock { known in
+      known.items = items
+      known.model = model
+      known.tokens = tokens
+    }
+    return tokens
+  }
 
   func vector(of tokens: [ItemToken], _ model: String, encode: () -> [Float]) -> [Float] {
     let kept = known.withLock { known in
-      known.first { $0.model == model && $0.tokens == tokens }?.vector
+      known.sessions.first { $0.model == model && $0.tokens == tokens }?.vector
     }
     if let kept { return kept }
     let vector = encode()
     // Explanations leave one event out after the other, which never comes again.
     known.withLock { known in
-      if known.count < 8 { known.append(Session(model: model, tokens: tokens, vector: vector)) }
+      if known.sessions.count < 8 {
+        known.sessions.append(Session(model: model, tokens: tokens, vector: vector))
+      }
     }
     return vector
   }

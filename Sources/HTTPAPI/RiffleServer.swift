@@ -59,6 +59,14 @@ package struct RiffleServer: Sendable {
     do { try await application.run() } catch { throw translated(error) }
   }
 
+  /// One event loop for each core that this process may use; to be called before anything serves.
+  ///
+  /// NIO counts the cores of the machine. Where fewer are allowed, two loops share one, and a request waits
+  /// for a whole slice of time of the other loop.
+  package static func useAllowedCores() {
+    NIOSingletons.groupLoopCountSuggestion = allowedCoreCount
+  }
+
   private func translated(_ error: any Error) -> any Error {
     guard let error = error as? IOError, error.errnoCode == EADDRINUSE else { return error }
     return Diagnostic(

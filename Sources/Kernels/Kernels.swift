@@ -155,6 +155,27 @@ extension Kernels {
     table.pointee.gemm_epilogue(m, n, k, a, rowStride, packed, &epilogue, c, n)
   }
 
+  /// The same for the columns from `first` on: `columns` of them, into rows of `stride` floats.
+  ///
+  /// - Parameters:
+  ///   - packed: all columns of B; `first` must be one at which `canMultiply(from:)`.
+  ///   - epilogue: of the columns from `first` on; its arrays have rows of `stride` too.
+  package func multiplyPacked(
+    rows m: Int, from first: Int, columns n: Int, depth k: Int, _ a: UnsafePointer<Float>,
+    rowStride: Int, _ packed: UnsafePointer<Float>, _ epilogue: Epilogue,
+    into c: UnsafeMutablePointer<Float>, stride: Int
+  ) {
+    precondition(canMultiply(from: first), "column \(first) begins no panel")
+    var epilogue = epilogue.c
+    epilogue.columns = n
+    table.pointee.gemm_epilogue(m, n, k, a, rowStride, packed + first * k, &epilogue, c, stride)
+  }
+
+  /// Whether a product can begin at this column of a packed matrix.
+  package func canMultiply(from column: Int) -> Bool {
+    table.pointee.panel_columns > 0 && column % table.pointee.panel_columns == 0
+  }
+
   /// Floats of scratch that `multiply` needs for a depth of `k`.
   package func multiplyScratch(depth k: Int) -> Int { table.pointee.gemm_scratch(k) }
 

@@ -55,10 +55,14 @@ extension TransformerPass {
     for i in 0..<shape.blocks {
       let block = layout.blocks[i]
       norm(weights, block.norm1Gamma, block.norm1Beta, t, x, normed, mean, inverse)
-      kernels.multiplyPacked(
-        rows: t, columns: 3 * d, depth: d, normed, rowStride: d,
-        weights.packed(block.qkv, .forward), .bias(weights.bias(block.qkv)),
-        into: inner)
+      if i == shape.blocks - 1, kernels.canMultiply(from: d) {
+        keysAndValues(block, batch, weights, normed, into: inner)
+      } else {
+        kernels.multiplyPacked(
+          rows: t, columns: 3 * d, depth: d, normed, rowStride: d,
+          weights.packed(block.qkv, .forward), .bias(weights.bias(block.qkv)),
+          into: inner)
+      }
       guard i == shape.blocks - 1 else {
         kernels.attention(
           inner, heads: shape.heads, headWidth: shape.headWidth, causal: !shape.isBidirectional,
@@ -85,6 +89,26 @@ extension TransformerPass {
       return hidden
     }
     preconditionFailure("a transformer without blocks")
+  }
+
+  /// Keys and values of all inputs, and the query of each sequence's newest, where they stand in
+  /// `[T, 3d]`; the other queries are not written.
+  private func keysAndValues(
+    _ block: TransformerLayout.Block, _ batch: PackedBatch, _ weights: PackedWeights,
+    _ normed: UnsafePointer<Float>, into qkv: UnsafeMutablePointer<Float>
+  ) {
+    let d = shape.width
+    let packed = weights.packed(block.qkv, .forward)
+    let bias = weights.bias(block.qkv)
+    kernels.multiplyPacked(
+      rows: batch.tokenCount, from: d, columns: 2 * d, depth: d, normed, rowStride: d, packed,
+      .bias(bias + d), into: qkv + d, stride: 3 * d)
+    for s in 0..<batch.sequenceCount {
+      let newest = Int(batch.offsets[s + 1]) - 1
+      kernels.multiplyPacked(
+        rows: 1, from: 0, columns: d, depth: d, normed + newest * d, rowStride: d, packed,
+        .bias(bias), into: qkv + newest * 3 * d, stride: 3 * d)
+    }
   }
 
   /// Attention of one row over its own sequence, all heads.

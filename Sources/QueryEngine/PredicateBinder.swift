@@ -356,7 +356,12 @@ struct PredicateBinder {
     var isDouble = bound.type == .double
     var others: [Scalar] = []
     var isGood = true
+    values.reserveCapacity(elements.count)
     for element in elements {
+      if bound.type == .string, case .string(let text) = element.kind {
+        values.insert(.string(text))
+        continue
+      }
       guard let one = bind(element) else {
         isGood = false
         continue

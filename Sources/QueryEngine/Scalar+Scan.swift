@@ -108,6 +108,7 @@ struct PredicateScan {
   /// Unknown where the column is null, nowhere true.
   private func present(_ column: Column) -> Truth {
     var truth = Truth(wordCount: wordCount)
+    if column.nullCount == 0 { return truth }
     column.present.forEachChunk { start, chunk in
       PredicateScan.pack(chunk, into: &truth.isUnknown, from: start) { $0 == 0 }
     }
@@ -174,7 +175,10 @@ struct PredicateScan {
     case .compare(.equal, .column, .constant(.string(let text))),
       .compare(.equal, .constant(.string(let text)), .column):
       guard let code = dictionary.code(of: text) else { return present(column) }
+      if column.codesAreRows { return rows([code], column) }
       return scan(codes, column) { $0 == code }
+    case .member(.column, let set, hasNull: false) where column.codesAreRows:
+      return rows(dictionary.codes(of: PredicateScan.texts(set)), column)
     case .compare(.notEqual, .column, .constant(.string(let text))),
       .compare(.notEqual, .constant(.string(let text)), .column):
       let code = dictionary.code(of: text) ?? -1
@@ -195,8 +199,8 @@ struct PredicateScan {
     var verdicts: [UInt8] = []
     if case .member(.column, let set, let hasNull) = condition {
       verdicts = Array(repeating: hasNull ? 2 : 0, count: dictionary.count)
-      for case .string(let text) in set {
-        if let code = dictionary.code(of: text) { verdicts[Int(code)] = 1 }
+      for case let code? in dictionary.codes(of: PredicateScan.texts(set)) {
+        verdicts[Int(code)] = 1
       }
     } else {
       verdicts.reserveCapacity(dictionary.count)
@@ -221,6 +225,21 @@ struct PredicateScan {
       truth.isUnknown[i] &= ~nulls[i]
       if ofNull == 1 { truth.isTrue[i] |= nulls[i] }
       if ofNull == 2 { truth.isUnknown[i] |= nulls[i] }
+    }
+    return truth
+  }
+
+  private static func texts(_ values: Set<Value>) -> [String] {
+    values.compactMap { value in
+      if case .string(let text) = value { text } else { nil }
+    }
+  }
+
+  /// True in the rows of these numbers, where the column's codes are its rows.
+  private func rows(_ codes: [Int32?], _ column: Column) -> Truth {
+    var truth = present(column)
+    for case let code? in codes where code < rowCount && !column.isNull(Int(code)) {
+      truth.isTrue[Int(code) >> 6] |= 1 << UInt64(code & 63)
     }
     return truth
   }

@@ -102,6 +102,13 @@ package struct StateSnapshot: Sendable {
     catalog[lending: 0].dictionary.code(of: item.rawValue).map { CatalogRow($0) }
   }
 
+  /// The row of each item, or nil where this state does not know it.
+  package func rows(of items: [ItemID]) -> [CatalogRow?] {
+    catalog[lending: 0].dictionary.codes(of: items.map(\.rawValue)).map { code in
+      code.map { CatalogRow($0) }
+    }
+  }
+
   /// The code of a user, or nil where this state does not know the name.
   package func userCode(_ id: UserID) -> Int32? {
     userTable[lending: 0].dictionary.code(of: id.rawValue)

@@ -222,7 +222,7 @@ extension ExactIndex {
   }
 
   /// The inner products of some rows with a query: the same numbers as `nearest` gives.
-  package func scores(of rows: some Sequence<Int>, with query: [Float]) -> [Float] {
+  package func scores(of rows: [Int], with query: [Float]) -> [Float] {
     precondition(query.count == width, "a query of \(query.count) floats, rows of \(width)")
     let ids = rows.map { row in
       precondition(row >= 0 && row < rowCount, "row \(row) of \(rowCount)")

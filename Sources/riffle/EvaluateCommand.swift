@@ -83,7 +83,7 @@ struct Evaluate: AsyncParsableCommand {
     let folder = try RatingsFolder(path: path)
     let training = try ModelTraining(
       policy: policy,
-      threads: threads ?? ProcessInfo.processInfo.activeProcessorCount, niceness: 0)
+      threads: threads ?? allowedCoreCount, niceness: 0)
     let progress = TrainingProgressLine()
     let outcome = try training.run(
       TrainingData(folder), estimated: { Terminal.standardError("Training: \($0.text)") }

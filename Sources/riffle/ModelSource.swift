@@ -40,7 +40,7 @@ struct ModelSource: ParsableArguments {
     }
   }
 
-  var threadCount: Int { threads ?? ProcessInfo.processInfo.activeProcessorCount }
+  var threadCount: Int { threads ?? allowedCoreCount }
 
   /// What the commands work on.
   struct Opened {

@@ -80,6 +80,7 @@ struct Serve: AsyncParsableCommand {
       throw ValidationError("--log-level is `\(logLevel)`.")
     }
     let logger = Log.make(level: level)
+    RiffleServer.useAllowedCores()
     let database = try server.openDatabase(default: "riffle-data", logger: logger)
     defer { database.close() }
     let host = server.host

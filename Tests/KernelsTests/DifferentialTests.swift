@@ -86,7 +86,11 @@ import Testing
   func `products with an epilogue`(version: String, activation: Activation) throws {
     let (plain, fast) = try Self.pair(version)
     var source = Source(state: 12)
-    for (m, n, k) in [(1, 1, 1), (13, 32, 8), (14, 33, 9), (30, 70, 24), (5, 16, 2), (26, 64, 3)] {
+    let sizes = [
+      (1, 1, 1), (1, 33, 9), (1, 160, 64), (1, 270, 5), (13, 32, 8), (14, 33, 9), (30, 70, 24),
+      (5, 16, 2), (26, 64, 3),
+    ]
+    for (m, n, k) in sizes {
       let x = source.array(m * k)
       let b = source.array(n * k)
       let bias = source.array(n)
@@ -131,6 +135,49 @@ import Testing
         }
         for (i, (expected, found)) in zip(run(plain), run(fast)).enumerated() {
           #expect(Self.close(expected, found, within: 3e-5), "\(m)x\(n)x\(k), result \(i)")
+        }
+      }
+    }
+  }
+
+  @Test(arguments: versions)
+  func `a row's product is the same alone, in company, and from a later column on`(
+    version: String
+  ) throws {
+    let (_, kernels) = try Self.pair(version)
+    var source = Source(state: 13)
+    // Whole tiles: compilers may share a product between the repeated last rows of a short one, and
+    // then round it by itself.
+    let (m, n, k) = (156, 192, 64)
+    let (x, b, bias) = (source.array(m * k), source.array(n * k), source.array(n))
+    var packed = [Float](repeating: 0, count: kernels.packedCount(columns: n, depth: k))
+    kernels.pack(b, stride: k, transposed: true, columns: n, depth: k, into: &packed)
+    var together = [Float](repeating: 0, count: m * n)
+    var alone = [Float](repeating: 0, count: n)
+    bias.withUnsafeBufferPointer { bias in
+      x.withUnsafeBufferPointer { x in
+        guard let bias = bias.baseAddress, let x = x.baseAddress else { return }
+        kernels.multiplyPacked(
+          rows: m, columns: n, depth: k, x, rowStride: k, packed, .bias(bias), into: &together)
+        for row in 0..<m {
+          kernels.multiplyPacked(
+            rows: 1, columns: n, depth: k, x + row * k, rowStride: k, packed, .bias(bias),
+            into: &alone)
+          #expect(alone == Array(together[row * n..<(row + 1) * n]), "row \(row)")
+        }
+        #expect(kernels.canMultiply(from: 64) == (version != "reference"))
+        guard kernels.canMultiply(from: 64) else { return }
+        for rows in [1, m] {
+          let stride = 150
+          var later = [Float](repeating: 7, count: rows * stride)
+          kernels.multiplyPacked(
+            rows: rows, from: 64, columns: 128, depth: k, x, rowStride: k, packed,
+            .bias(bias + 64), into: &later, stride: stride)
+          for row in 0..<rows {
+            #expect(
+              later[row * stride..<row * stride + 128] == together[row * n + 64..<(row + 1) * n])
+            #expect(later[row * stride + 128..<(row + 1) * stride].allSatisfy { $0 == 7 })
+          }
         }
       }
     }

@@ -104,7 +104,7 @@ import VectorIndex
         let expected = (0..<70).map { row in
           (0..<width).reduce(Float(0)) { $0 + vectors[row * width + $1] * query[$1] }
         }
-        #expect(index.scores(of: 0..<70, with: query) == expected, "\(version), \(width)")
+        #expect(index.scores(of: Array(0..<70), with: query) == expected, "\(version), \(width)")
         #expect(
           (0..<70).allSatisfy {
             index.vector(at: $0) == Array(vectors[$0 * width..<($0 + 1) * width])

@@ -47,6 +47,9 @@ typedef struct {
   // ---- matrix products -------------------------------------------------------------------------
   // Floats that a packed k x n matrix takes.
   size_t (*packed_floats)(long n, long k);
+  // Columns of a panel: panel p of a packed matrix begins at p * panel_columns * k. 0 where packed
+  // matrices have no panels.
+  long panel_columns;
   // Packs B (k x n, or n x k where `transposed`) into column panels.
   void (*pack)(int transposed, long n, long k, const float *b, long ldb, float *packed);
   // C (m x n) = alpha * A * B, or += where `accumulate`. Element (i, p) of A is at
