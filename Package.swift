@@ -131,7 +131,7 @@ let package = Package(
         "Connectors", "Domain", "Engine", "HTTPAPI", logging,
         .target(name: "CRDKafka", condition: .when(traits: ["Kafka"])),
       ]),
-    tests("State", ["Storage", grdb]),
+    tests("State", ["Storage", grdb], resources: [.copy("Fixtures")]),
     tests("Kernels"),
     tests("Neural"),
     tests("Models", resources: [.copy("Golden")]),

@@ -119,7 +119,9 @@ extension EngineConfiguration {
         }
         section?.timeColumn = interaction.string("created_at")
         section?.eventColumn = interaction.string("event_value")
-        for key in ["session_id", "interaction_id", "features"] { _ = interaction.take(key) }
+        section?.sessionColumn = interaction.string("session_id")
+        section?.interactionColumn = interaction.string("interaction_id")
+        _ = interaction.take("features")
         interaction.finish()
       }
       override.finish()

@@ -51,6 +51,9 @@ package struct EngineConfiguration: Hashable, Sendable {
     package var labelColumn: String?
     package var timeColumn: String?
     package var eventColumn: String?
+    /// What `_derived_session_id` and `_derived_interaction_id` show in place of what would be derived.
+    package var sessionColumn: String?
+    package var interactionColumn: String?
     /// What `prebuilt('...')` accepts beside `already_seen`.
     package var filters: [Filter] = []
 

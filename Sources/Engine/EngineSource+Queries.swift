@@ -156,7 +156,9 @@ extension EngineSource {
       switch entity {
       case "item", "items": return items
       case "user", "users": return state.userTable
-      case "interactions": return try rows(of: interactionTable)
+      case "interactions":
+        return readsNoRows
+          ? tables.columns(interactionTable, roles) : try tables.table(interactionTable, roles)
       default: return nil
       }
     case .table("data", let name): return try rows(of: name)

@@ -9,6 +9,8 @@ import VectorIndex
 struct EngineSource: QuerySource {
   let engine: String
   let interactionTable: String
+  /// The columns of the interaction table that tell sessions.
+  let roles: InteractionColumns.Roles
   let embeddings: [EngineConfiguration.Embedding]
   let filters: [EngineConfiguration.Filter]
   let state: StateSnapshot

@@ -39,7 +39,8 @@ struct GlobalSource: QuerySource {
       switch entity {
       case "item", "items": return engine.snapshot.catalog
       case "user", "users": return engine.snapshot.userTable
-      case "interactions": return try tables.table(engine.mapping.interactionTable.name)
+      case "interactions":
+        return try tables.table(engine.mapping.interactionTable.name, engine.interactionRoles)
       default: return nil
       }
     }

@@ -410,6 +410,17 @@ package final class RiffleDatabase: Sendable {
     let haveAll =
       (items != nil || data.itemTable == nil) && (users != nil || data.userTable == nil)
     guard let interactions, haveAll else { return nil }
+    let named = [("session_id", data.sessionColumn), ("interaction_id", data.interactionColumn)]
+    for case (let key, let name?) in named where interactions.index(of: name) == nil {
+      let names = interactions.columns.map(\.name)
+      problems.append(
+        Diagnostic(
+          code: "missing_column",
+          "The interaction table `\(interactions.name)` has no column `\(name)`.",
+          at: "data.schema_override.interaction.\(key)",
+          help: (nearestName(to: name, among: names).map { "Did you mean `\($0)`? " } ?? "")
+            + "Leave `\(key)` out to have it derived."))
+    }
     do throws(Diagnostics) {
       return try EntityMapping(
         interactions: interactions, items: items, users: users, columns: columns)

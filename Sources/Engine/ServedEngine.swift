@@ -262,11 +262,19 @@ package final class ServedEngine: Sendable {
     prepared(call.text)?.readsTables ?? false
   }
 
+  /// The columns of the interaction table that tell sessions.
+  var interactionRoles: InteractionColumns.Roles {
+    let data = configuration.data
+    return InteractionColumns.Roles(
+      user: data.userColumn, time: data.timeColumn ?? EntityColumns().createdAt,
+      session: data.sessionColumn, interaction: data.interactionColumn)
+  }
+
   private func source(
     _ state: StateSnapshot, _ generation: Generation?, _ now: Timestamp
   ) -> EngineSource {
     EngineSource(
-      engine: name, interactionTable: mapping.interactionTable.name,
+      engine: name, interactionTable: mapping.interactionTable.name, roles: interactionRoles,
       embeddings: configuration.embeddings, filters: configuration.data.filters, state: state,
       generation: generation, now: now, popularity: popularity, trends: trends, tables: tables,
       lexicalSettings: serving.lexical, userFields: serving.lexicalUserFields)

@@ -24,8 +24,12 @@ final class TableReader: Sendable {
   var names: [String] { log.tables().map(\.schema.name).sorted() }
 
   /// The columns of a table without its rows, or nil where there is no such table.
-  func columns(_ name: String) -> ColumnTable? {
-    (log.table(name)?.schema).map { ColumnTable($0.columns) }
+  func columns(_ name: String, _ roles: InteractionColumns.Roles? = nil) -> ColumnTable? {
+    guard let schema = log.table(name)?.schema else { return nil }
+    let table = ColumnTable(schema.columns)
+    return roles.map {
+      InteractionColumns().added(to: table, positions: ChunkedVector(), $0)
+    } ?? table
   }
 
   /// Forgets a table of which rows have gone without another in their place.
@@ -43,7 +47,10 @@ final class TableReader: Sendable {
   /// The rows of a table as they are now, or nil where there is no such table.
   ///
   /// They stand in the order in which they first came; a row that replaced another stands in its place.
-  func table(_ name: String) throws -> ColumnTable? {
+  ///
+  /// - Parameter roles: which columns tell sessions; then the derived columns of interactions stand behind
+  ///   the others.
+  func table(_ name: String, _ roles: InteractionColumns.Roles? = nil) throws -> ColumnTable? {
     guard let stored = log.table(name) else { return nil }
     let kept = state.withLock { state in
       state.tick += 1
@@ -60,7 +67,7 @@ final class TableReader: Sendable {
       }
       return kept
     }
-    return try kept.rows(of: log)
+    return try kept.rows(of: log, roles)
   }
 }
 
@@ -76,6 +83,10 @@ private final class KeptTable: Sendable {
     var table: ColumnTable
     /// The row of each unique key; empty where nothing is ever replaced.
     var rows: [[Value]: Int32] = [:]
+    /// Where each row stands in the log.
+    var positions = ChunkedVector<Int64>()
+    /// For each way in which engines read the table's sessions.
+    var sessions: [InteractionColumns.Roles: InteractionColumns] = [:]
     let keys: [Int]
   }
 
@@ -89,36 +100,60 @@ private final class KeptTable: Sendable {
       ))
   }
 
-  func rows(of log: LogStore) throws -> ColumnTable {
+  func rows(of log: LogStore, _ roles: InteractionColumns.Roles?) throws -> ColumnTable {
     try contents.withLock { contents in
-      guard contents.through < log.through else { return contents.table }
-      do {
-        contents.through = try log.replay(
-          tables: [stored.schema.name], after: contents.through
-        ) { batches, _ in
-          for batch in batches {
-            for row in batch.inserted {
-              try KeptTable.take(row.values, &contents, stored.schema.name)
-            }
-          }
-        }
-      } catch {
-        // Half of the new rows may be in; the next query begins from nothing.
-        contents = Contents(table: ColumnTable(stored.schema.columns), keys: contents.keys)
-        throw error
-      }
-      return contents.table
+      if let roles, contents.sessions[roles] == nil { KeptTable.addSessions(roles, &contents) }
+      try KeptTable.catchUp(&contents, log, stored.schema)
+      guard let roles, let sessions = contents.sessions[roles] else { return contents.table }
+      return sessions.added(to: contents.table, positions: contents.positions, roles)
     }
   }
 
-  private static func take(
-    _ values: [Value], _ contents: inout Contents, _ name: String
+  private static func catchUp(
+    _ contents: inout Contents, _ log: LogStore, _ schema: TableSchema
   ) throws {
+    guard contents.through < log.through else { return }
+    do {
+      contents.through = try log.replay(
+        tables: [schema.name], after: contents.through
+      ) { batches, _ in
+        for batch in batches {
+          for row in batch.inserted { try KeptTable.take(row, &contents, schema.name) }
+        }
+      }
+    } catch {
+      // Half of the new rows may be in; the next query begins from nothing.
+      let roles = contents.sessions.keys
+      contents = Contents(table: ColumnTable(schema.columns), keys: contents.keys)
+      for role in roles { contents.sessions[role] = InteractionColumns() }
+      throw error
+    }
+  }
+
+  /// Tells the sessions of the rows that are there already.
+  private static func addSessions(
+    _ roles: InteractionColumns.Roles, _ contents: inout Contents
+  ) {
+    var columns = InteractionColumns()
+    if let user = contents.table[roles.user], let time = contents.table[roles.time] {
+      for row in 0..<contents.table.rowCount {
+        columns.take(row: row, user: user.value(at: row), time: time.value(at: row))
+      }
+    }
+    contents.sessions[roles] = columns
+  }
+
+  private static func take(
+    _ logged: LoggedRow, _ contents: inout Contents, _ name: String
+  ) throws {
+    let values = logged.values
     let key = contents.keys.map { values[$0] }
     // A row with a null in its key stands for itself.
     let isUnique = !key.isEmpty && !key.contains(where: \.isNull)
     if isUnique, let row = contents.rows[key] {
       contents.table.setRow(Int(row), to: values.map(TableReader.cell))
+      contents.positions[Int(row)] = logged.position.rawValue
+      note(Int(row), &contents)
       return
     }
     if contents.table.rowCount >= mostRows {
@@ -128,7 +163,18 @@ private final class KeptTable: Sendable {
     }
     let row = contents.table.appendEmptyRow()
     contents.table.setRow(row, to: values.map(TableReader.cell))
+    contents.positions.append(logged.position.rawValue)
     if isUnique { contents.rows[key] = Int32(row) }
+    note(row, &contents)
+  }
+
+  private static func note(_ row: Int, _ contents: inout Contents) {
+    for roles in contents.sessions.keys {
+      guard let user = contents.table[roles.user]?.value(at: row),
+        let time = contents.table[roles.time]?.value(at: row)
+      else { continue }
+      contents.sessions[roles]?.take(row: row, user: user, time: time)
+    }
   }
 }
 

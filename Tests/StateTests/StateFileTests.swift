@@ -1,5 +1,6 @@
 import Columns
 import Domain
+import Foundation
 import State
 import Testing
 
@@ -173,6 +174,25 @@ import Testing
     let bytes = try Self.bytes(StateFold(mapping))
     let fault = #expect(throws: StateFileFault.self) { try Self.read(bytes, other) }
     #expect(fault?.description == "the tables or the engine have changed since")
+  }
+
+  /// A file that an earlier build wrote must stay readable. `RIFFLE_WRITE_FIXTURES=1` writes it anew,
+  /// after a change of the format's number.
+  @Test func `of format 1 is read as it was written`() throws {
+    var random = Random(state: 42)
+    let mapping = try EntityMapping(interactions: Self.interactions, items: Self.items)
+    let fold = StateFold(mapping)
+    for (i, commit) in Self.commits(60, from: 0, &random).enumerated() {
+      fold.apply(commit, through: LogPosition(Int64(i + 1)))
+    }
+    let name = "Fixtures/state-1.state"
+    if ProcessInfo.processInfo.environment["RIFFLE_WRITE_FIXTURES"] != nil {
+      let folder = URL(filePath: #filePath).deletingLastPathComponent()
+      try Data(Self.bytes(fold)).write(to: folder.appending(path: name))
+    }
+    let url = try #require(Bundle.module.url(forResource: name, withExtension: nil))
+    let stored = [UInt8](try Data(contentsOf: url))
+    Self.expectEqual(fold.snapshot(), try Self.read(stored, mapping).snapshot())
   }
 
   @Test func `follows a table that gets wider`() throws {
