@@ -73,8 +73,10 @@ struct CellScanner {
       if type == .int32, Int32(exactly: number) == nil { return nil }
       return (.int(number), .number)
     case .double, .float:
+      let start = at
       guard let number = decimal(), isDelimited else { return nil }
-      return (.double(number), .number)
+      // `-0` is a whole number, which has no sign when it is zero; `-0.0` has one.
+      return (.double(number == 0 && at - start == 2 ? 0 : number), .number)
     case .bool:
       if first == UInt8(ascii: "t") { return word("true") ? (.bool(true), .bool) : nil }
       if first == UInt8(ascii: "f") { return word("false") ? (.bool(false), .bool) : nil }

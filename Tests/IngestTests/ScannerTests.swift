@@ -92,6 +92,14 @@ private func describe(_ decoded: DecodedRecords) -> String {
     }
   }
 
+  @Test func `reads a zero with a sign as the parser does`() {
+    let number = schema.columns.first { $0.type == .double }?.name ?? ""
+    for text in ["-0", "0", "-0.0", "0.0", "-0e0", "-1", "-00"] {
+      let (fast, slow) = both(Array("{\"data\":[{\"id\":\"1\",\"\(number)\":\(text)}]}".utf8))
+      #expect(fast == slow, "\(text)")
+    }
+  }
+
   @Test func `gives the members beside the rows`() throws {
     var scanner = RowScanner(RowDecoder(schema))
     let body = Array(#"{"parameters":{"user_id":"u"},"data":[{"id":"1"}],"x":1}"#.utf8)
