@@ -136,6 +136,12 @@ INLINE void take_scores(rk_best *best, const float *values, long n, long first, 
   best->exact = best->held;
 }
 
+// Whether so many came in that a higher threshold would keep out more than finding it costs. Asked within
+// chunks too: the first one has no threshold to begin with.
+INLINE int is_due(const rk_best *best) {
+  return best->fresh >= (best->k / 2 < 256 ? 256 : best->k / 2) && best->held > best->k;
+}
+
 INLINE uint64_t low_bits(long n) { return n >= 64 ? ~0ull : (1ull << n) - 1; }
 
 // Scores up to rk_chunk_rows rows in floats and takes them in.
@@ -245,6 +251,10 @@ INLINE void scan_piece(const uint8_t *codes, const float *scales, long count, lo
         take(best, bits, s * (middle - bound), upper, (ids ? 0 : first) + base + v, ids);
       }
     }
+    if (__builtin_expect(is_due(best), 0)) {
+      rk_best_prepare(best);
+      threshold = splat(best->threshold);
+    }
   }
 }
 
@@ -324,6 +334,7 @@ static void scan_floats(const rk_rows *rows, const rk_query *query, const uint64
             dot4(a, a + stride, a + 2 * stride, a + 3 * stride, query->floats, stride);
       }
       take_scores(best, values, 64, start + base, 0, word);
+      if (__builtin_expect(is_due(best), 0)) rk_best_prepare(best);
     }
   })
 }
