@@ -1,10 +1,8 @@
 import Domain
 import Foundation
 import Ingest
-import Logging
 import NIOCore
 import NIOHTTP1
-import Synchronization
 
 /// One connection's requests, gathered and answered.
 ///
@@ -26,11 +24,16 @@ final class RequestHandler: ChannelInboundHandler {
   private var feed: BodyFeed?
   private var isAnswering = false
   private var isClosing = false
+  private var round: FlushRound?
 
   init(_ api: API, maximumBodyBytes: Int) {
     self.api = api
     self.maximumBodyBytes = maximumBodyBytes
   }
+
+  func handlerAdded(context: ChannelHandlerContext) { round = FlushRound.of(context.eventLoop) }
+
+  func handlerRemoved(context: ChannelHandlerContext) { round = nil }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     guard !isClosing else { return }
@@ -156,7 +159,7 @@ final class RequestHandler: ChannelInboundHandler {
       if !bytes.isEmpty { try await each(bytes) }
     }
     if !isTooLong, let reply = api.answerAtOnce(request, body: bytes) {
-      write(reply, to: head, context)
+      write(reply, to: head, context, after: round)
       return
     }
     let loop = context.eventLoop
@@ -180,8 +183,10 @@ final class RequestHandler: ChannelInboundHandler {
     return String(rest.prefix { $0 != "?" && $0 != "#" })
   }
 
+  /// - Parameter round: flushes the answer, with others; nil sends it now.
   private func write(
-    _ reply: APIReply, to head: HTTPRequestHead, _ context: ChannelHandlerContext
+    _ reply: APIReply, to head: HTTPRequestHead, _ context: ChannelHandlerContext,
+    after round: FlushRound? = nil
   ) {
     isAnswering = false
     let keepsOpen = head.isKeepAlive && !isClosing
@@ -208,6 +213,11 @@ final class RequestHandler: ChannelInboundHandler {
       // A line's end, for those who read the answer in a terminal.
       body.writeInteger(UInt8(ascii: "\n"))
       context.write(wrapOutboundOut(.body(.byteBuffer(body))), promise: nil)
+    }
+    if keepsOpen, let round {
+      context.write(wrapOutboundOut(.end(nil)), promise: nil)
+      round.add(context)
+      return
     }
     guard !keepsOpen else {
       context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
@@ -238,41 +248,5 @@ final class RequestHandler: ChannelInboundHandler {
   /// A client that goes away in the middle is no fault of this server, and no news.
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     context.close(promise: nil)
-  }
-}
-
-/// The date as HTTP writes it, made once a second.
-enum HTTPDate {
-  private static let last = Mutex((second: -1, text: ""))
-
-  static var now: String {
-    let second = Int(Date().timeIntervalSince1970)
-    return last.withLock { last in
-      if last.second != second { last = (second, text(second)) }
-      return last.text
-    }
-  }
-
-  /// Such as `Sun, 06 Nov 1994 08:49:37 GMT`.
-  static func text(_ secondsSinceEpoch: Int) -> String {
-    let days = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]
-    let months = [
-      "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ]
-    func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
-    let day = secondsSinceEpoch / 86_400
-    let rest = secondsSinceEpoch % 86_400
-    // The civil date of a day number, by H. Hinnant's days_from_civil turned round.
-    let shifted = day + 719_468
-    let era = shifted / 146_097
-    let ofEra = shifted % 146_097
-    let year = (ofEra - ofEra / 1460 + ofEra / 36_524 - ofEra / 146_096) / 365
-    let ofYear = ofEra - (365 * year + year / 4 - year / 100)
-    let month = (5 * ofYear + 2) / 153
-    let ofMonth = ofYear - (153 * month + 2) / 5 + 1
-    let civilMonth = month < 10 ? month + 3 : month - 9
-    let civilYear = year + era * 400 + (civilMonth <= 2 ? 1 : 0)
-    return "\(days[day % 7]), \(two(ofMonth)) \(months[civilMonth - 1]) \(civilYear) "
-      + "\(two(rest / 3600)):\(two(rest / 60 % 60)):\(two(rest % 60)) GMT"
   }
 }
