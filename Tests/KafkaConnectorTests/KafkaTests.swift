@@ -176,6 +176,21 @@
       }
     }
 
+    @Test func `leaves the group while records wait that nobody has asked for`() async throws {
+      let broker = try MockBroker(brokers: 1)
+      try broker.makeTopic("clicks", partitions: 4)
+      try await Kcat.produce(0..<4000, to: "clicks", broker)
+      let definition = try SourceDefinition(Self.source(broker, batchSize: 1))
+      guard case .kafka(let settings) = definition.settings else { return }
+      let reader = KafkaReader(definition, settings)
+      try await reader.open(at: [:])
+      var batch: SourceBatch?
+      for _ in 0..<200 where batch == nil { batch = try await reader.next() }
+      #expect(batch != nil)
+      // The library has fetched more; what it has is dropped with the reader.
+      await reader.close()
+    }
+
     @Test func `says what is wrong with its address, its topic and its settings`() async throws {
       let broker = try MockBroker(brokers: 1)
       func code(_ changes: JSON) async throws -> String? {
