@@ -48,11 +48,14 @@ package final class HTTPClient: Sendable {
   }
 
   /// Sends a request and waits for its answer.
+  ///
+  /// - Parameter more: further headers, by lower-case names.
   package func send(
     _ method: String, _ path: String, body: [UInt8] = [],
-    contentType: String = "application/json"
+    contentType: String = "application/json", headers more: [String: String] = [:]
   ) async throws(HTTPConnection.Failure) -> HTTPConnection.Reply {
     var headers = ["content-type": contentType, "accept": "application/json"]
+    headers.merge(more) { _, new in new }
     if let apiKey { headers["x-api-key"] = apiKey }
     let fullPath = basePath + path
     let outcome: Result<HTTPConnection.Reply, HTTPConnection.Failure> =
