@@ -94,6 +94,7 @@ let package = Package(
         "Training", "QueryLanguage", "QueryEngine", yams, logging,
       ]),
     module("Worlds", ["Domain"]),
+    module("Drill", ["Domain", "Engine", "HTTPAPI", "State", "Storage", "Worlds", logging]),
     module(
       "HTTPAPI",
       [
@@ -104,6 +105,7 @@ let package = Package(
       name: "riffle",
       dependencies: [
         "HTTPAPI", "Engine", "Evaluation", "Reports", "Models", "Training", "Worlds", "Connectors",
+        "Drill", "Storage",
         .target(name: "KafkaConnector", condition: .when(traits: ["Kafka"])), arguments, logging,
       ],
       swiftSettings: settings),
@@ -143,6 +145,12 @@ let package = Package(
     tests("QueryEngine"),
     tests("Engine"),
     tests("Worlds"),
+    tests(
+      "Drill",
+      [
+        "Domain", "State", "Storage", grdb,
+        .target(name: "KafkaConnector", condition: .when(traits: ["Kafka"])),
+      ]),
     tests("HTTPAPI"),
   ]
 )

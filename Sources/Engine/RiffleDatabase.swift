@@ -28,7 +28,32 @@ package final class RiffleDatabase: Sendable {
     package var trains = true
     /// Makes the readers of sources that live in targets of their own, such as Kafka's.
     package var readerFactories: [SourceKind: ReaderFactory] = [:]
+    package var upkeep = Upkeep()
     package init() {}
+  }
+
+  /// When that is done which nobody waits for. A drill does it often, to be able to disturb it.
+  package struct Upkeep: Sendable {
+    package var firstAfter = Duration.seconds(5)
+    package var every = Duration.seconds(30)
+    /// Engines' states are stored anew when so many positions came since.
+    package var statePositions: Int64 = 200_000
+    /// The same where the directory is closed.
+    package var statePositionsAtClosing: Int64 = 20_000
+    /// The write-ahead log is emptied when it has so many pages.
+    package var checkpointPages = 16_384
+    package init() {}
+
+    /// As often as goes without holding up the rest.
+    package static var incessant: Upkeep {
+      var upkeep = Upkeep()
+      upkeep.firstAfter = .milliseconds(20)
+      upkeep.every = .milliseconds(60)
+      upkeep.statePositions = 100
+      upkeep.statePositionsAtClosing = 1
+      upkeep.checkpointPages = 150
+      return upkeep
+    }
   }
 
   private struct Engines {
@@ -63,10 +88,12 @@ package final class RiffleDatabase: Sendable {
   ) throws {
     self.options = options
     self.logger = logger
-    log = try LogStore(try DataDirectory.open(path))
+    var limits = LogStore.Limits()
+    limits.checkpointPages = options.upkeep.checkpointPages
+    log = try LogStore(try DataDirectory.open(path), limits: limits)
     tableReader = TableReader(log)
     desk = IngestDesk(try log.entries(kind: IngestDesk.entryKind))
-    states = StateKeeper(log, logger: logger)
+    states = StateKeeper(log, upkeep: options.upkeep, logger: logger)
     placements = PlacementLog(log, logger: logger)
     trainer = TrainingQueue(log: log, threads: options.trainingThreads, logger: logger)
     let sink = LogSink()
@@ -99,7 +126,7 @@ package final class RiffleDatabase: Sendable {
   /// What is done from time to time: old rows go, states are stored, erasures are finished.
   private func startChores() {
     let flag = ChoreFlag()
-    chores.start(everySeconds: 30) { [weak self] in
+    chores.start(options.upkeep) { [weak self] in
       guard let self else { return }
       states.storeIfDue(engines)
       guard flag.begin() else { return }
@@ -135,7 +162,8 @@ package final class RiffleDatabase: Sendable {
     for engine in followingEngines { engine.observe(batches, through) }
   }
 
-  func integrityProblems() throws -> [String] { try log.integrityProblems() }
+  /// What SQLite finds wrong with the database's file; empty where it is sound. Reads all of it.
+  package func integrityProblems() throws -> [String] { try log.integrityProblems() }
 
   // MARK: tables
 
@@ -494,8 +522,10 @@ private final class ChoreTimer: Sendable {
     queue: DispatchQueue(label: "riffle chores", qos: .utility))
   private let isStarted = Atomic<Bool>(false)
 
-  func start(everySeconds seconds: Int, _ body: @escaping @Sendable () -> Void) {
-    timer.schedule(deadline: .now() + .seconds(5), repeating: .seconds(seconds))
+  func start(_ upkeep: RiffleDatabase.Upkeep, _ body: @escaping @Sendable () -> Void) {
+    timer.schedule(
+      deadline: .now() + .nanoseconds(upkeep.firstAfter.nanoseconds),
+      repeating: .nanoseconds(upkeep.every.nanoseconds))
     timer.setEventHandler(handler: body)
     isStarted.store(true, ordering: .releasing)
     timer.resume()
@@ -507,6 +537,12 @@ private final class ChoreTimer: Sendable {
     timer.cancel()
     // A source that was never resumed must be, before it goes.
     if !isStarted.load(ordering: .acquiring) { timer.resume() }
+  }
+}
+
+extension Duration {
+  fileprivate var nanoseconds: Int {
+    Int(components.seconds) * 1_000_000_000 + Int(components.attoseconds / 1_000_000_000)
   }
 }
 

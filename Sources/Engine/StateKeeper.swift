@@ -28,12 +28,11 @@ final class StateKeeper: Sendable {
   private let folder: String
   private let progress = Mutex(Progress())
   private let queue = DispatchQueue(label: "riffle states", qos: .utility)
-  /// A state is stored anew when so many positions came since.
-  private static let positionsBetween: Int64 = 200_000
-  private static let positionsBeforeClosing: Int64 = 20_000
+  private let upkeep: RiffleDatabase.Upkeep
 
-  init(_ log: LogStore, logger: Logger) {
+  init(_ log: LogStore, upkeep: RiffleDatabase.Upkeep = .init(), logger: Logger) {
     self.log = log
+    self.upkeep = upkeep
     self.logger = logger
     folder = log.directory.path + "/states"
     try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -89,7 +88,7 @@ final class StateKeeper: Sendable {
   func storeIfDue(_ engines: [ServedEngine]) {
     let isDue = progress.withLock {
       !$0.isBusy && !$0.isStopped && $0.pauses == 0
-        && log.through.rawValue - $0.through.rawValue >= Self.positionsBetween
+        && log.through.rawValue - $0.through.rawValue >= upkeep.statePositions
     }
     guard isDue else { return }
     queue.async { self.store(engines) }
@@ -140,10 +139,11 @@ final class StateKeeper: Sendable {
       close(descriptor)
       unlink(partial)
     }
+    DiskFaults.note(.stateWrites)
     try image.write(database: identity) { bytes in
       var done = 0
       while done < bytes.count {
-        let count = Foundation.write(
+        let count = Disk.write(
           descriptor, bytes.baseAddress?.advanced(by: done), bytes.count - done)
         if count < 0 {
           if errno == EINTR { continue }
@@ -152,7 +152,7 @@ final class StateKeeper: Sendable {
         done += count
       }
     }
-    guard fsync(descriptor) == 0 else { throw StateFileFault("the file cannot be synced") }
+    guard Disk.sync(descriptor) == 0 else { throw StateFileFault("the file cannot be synced") }
     let isCurrent = progress.withLock { progress in
       guard progress.epoch == epoch else { return false }
       return rename(partial, path) == 0
@@ -160,7 +160,7 @@ final class StateKeeper: Sendable {
     guard isCurrent else { return false }
     let directory = open(folder, O_RDONLY | O_CLOEXEC)
     if directory >= 0 {
-      fsync(directory)
+      _ = Disk.sync(directory)
       close(directory)
     }
     return true
@@ -189,7 +189,7 @@ final class StateKeeper: Sendable {
   func stop(_ engines: [ServedEngine]) {
     queue.sync {
       let behind = log.through.rawValue - progress.withLock { $0.through.rawValue }
-      if behind >= Self.positionsBeforeClosing { store(engines) }
+      if behind >= upkeep.statePositionsAtClosing { store(engines) }
       progress.withLock { $0.isStopped = true }
     }
   }

@@ -11,9 +11,13 @@ package final class HTTPClient: Sendable {
   // Unchecked: the connection is only touched on the serial queue.
   private nonisolated(unsafe) let connection: HTTPConnection
 
-  /// - Parameter url: such as `http://127.0.0.1:8080`; a path in front of `/v2` is kept.
+  /// - Parameters:
+  ///   - url: such as `http://127.0.0.1:8080`; a path in front of `/v2` is kept.
+  ///   - patienceSeconds: how long the server may be silent; nil for ever.
   /// - Throws: where the address is none of plain HTTP.
-  package init(url: String, apiKey: String? = nil) throws(Diagnostic) {
+  package init(
+    url: String, apiKey: String? = nil, patienceSeconds: Int? = nil
+  ) throws(Diagnostic) {
     var rest = Substring(url)
     guard rest.hasPrefix("http://") else {
       throw Diagnostic(
@@ -44,15 +48,18 @@ package final class HTTPClient: Sendable {
     if host.hasSuffix("]") { host.removeLast() }
     self.url = url
     self.apiKey = apiKey
-    connection = HTTPConnection(host: host, port: port)
+    connection = HTTPConnection(host: host, port: port, patienceSeconds: patienceSeconds)
   }
 
   /// Sends a request and waits for its answer.
+  ///
+  /// - Parameter more: further headers, by lower-case names.
   package func send(
     _ method: String, _ path: String, body: [UInt8] = [],
-    contentType: String = "application/json"
+    contentType: String = "application/json", headers more: [String: String] = [:]
   ) async throws(HTTPConnection.Failure) -> HTTPConnection.Reply {
     var headers = ["content-type": contentType, "accept": "application/json"]
+    headers.merge(more) { _, new in new }
     if let apiKey { headers["x-api-key"] = apiKey }
     let fullPath = basePath + path
     let outcome: Result<HTTPConnection.Reply, HTTPConnection.Failure> =

@@ -29,12 +29,15 @@ package final class HTTPConnection {
 
   private let host: String
   private let port: Int
+  private let patienceSeconds: Int?
   private var socketDescriptor: Int32 = -1
   private var received: [UInt8] = []
 
-  package init(host: String, port: Int) {
+  /// - Parameter patienceSeconds: how long a server may be silent; nil for ever.
+  package init(host: String, port: Int, patienceSeconds: Int? = nil) {
     self.host = host
     self.port = port
+    self.patienceSeconds = patienceSeconds
   }
 
   deinit { disconnect() }
@@ -96,6 +99,12 @@ package final class HTTPConnection {
           var one: Int32 = 1
           setsockopt(
             descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
+          if let patienceSeconds {
+            var limit = timeval(tv_sec: patienceSeconds, tv_usec: 0)
+            let size = socklen_t(MemoryLayout<timeval>.size)
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, size)
+            setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, size)
+          }
           socketDescriptor = descriptor
           received = []
           return
@@ -148,6 +157,9 @@ package final class HTTPConnection {
         return true
       }
       if count == 0 { return false }
+      if errno == EAGAIN || errno == EWOULDBLOCK {
+        throw Failure(message: "The server gave no answer within \(patienceSeconds ?? 0) seconds.")
+      }
       if errno != EINTR { throw Failure(message: "The connection to the server broke.") }
     }
   }

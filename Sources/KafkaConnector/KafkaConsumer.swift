@@ -363,7 +363,9 @@
       let end = ContinuousClock.now + .seconds(5)
       while rd_kafka_consumer_closed(handle) == 0 {
         guard ContinuousClock.now < end else { return false }
-        rd_kafka_queue_poll_callback(queue, 100)
+        // Records that were fetched and not asked for come here too. A call that serves callbacks alone
+        // cannot take them and would end the process.
+        if let message = rd_kafka_consume_queue(queue, 100) { rd_kafka_message_destroy(message) }
       }
       return true
     }

@@ -41,7 +41,7 @@ package struct ArtifactStore: Sendable {
     let directory = open(path, O_RDONLY | O_CLOEXEC)
     guard directory >= 0 else { throw failed(name, errno) }
     defer { close(directory) }
-    guard fsync(directory) == 0 else { throw failed(name, errno) }
+    guard Disk.sync(directory) == 0 else { throw failed(name, errno) }
     return name
   }
 
@@ -81,7 +81,7 @@ package struct ArtifactStore: Sendable {
     bytes.withUnsafeBytes { raw in
       var done = 0
       while done < raw.count {
-        let count = Foundation.write(
+        let count = Disk.write(
           descriptor, raw.baseAddress?.advanced(by: done), raw.count - done)
         if count < 0 {
           if errno == EINTR { continue }
@@ -89,7 +89,7 @@ package struct ArtifactStore: Sendable {
         }
         done += count
       }
-      return fsync(descriptor) == 0 ? 0 : errno
+      return Disk.sync(descriptor) == 0 ? 0 : errno
     }
   }
 

@@ -50,14 +50,10 @@ package final class DataDirectory: Sendable {
         help: "Stop \(process ?? "that process"), or name another directory with --data-dir. "
           + "One process serves a data directory at a time.")
     }
+    // The number only serves a message, so a full disk must not keep the process from starting: it can
+    // still answer queries.
     let text = Array("\(getpid())\n".utf8)
-    guard ftruncate(descriptor, 0) == 0,
-      pwrite(descriptor, text, text.count, 0) == text.count
-    else {
-      let code = errno
-      Foundation.close(descriptor)
-      throw unusable(path, reason(code))
-    }
+    if ftruncate(descriptor, 0) == 0 { _ = pwrite(descriptor, text, text.count, 0) }
     return DataDirectory(path: path, descriptor: descriptor)
   }
 

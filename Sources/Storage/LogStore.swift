@@ -73,6 +73,8 @@ package final class LogStore: Sendable {
     package var waitingBytes = 256 << 20
     /// The database file grows no further than this; nil for as far as the disk goes.
     package var databaseBytes: Int?
+    /// The write-ahead log is moved into the database's file when it has so many pages.
+    package var checkpointPages = 16_384
     package init() {}
   }
 
@@ -107,7 +109,7 @@ package final class LogStore: Sendable {
         try database.execute(
           sql: """
             PRAGMA synchronous = FULL;
-            PRAGMA wal_autocheckpoint = 16384;
+            PRAGMA wal_autocheckpoint = \(limits.checkpointPages);
             PRAGMA cache_size = -65536;
             PRAGMA secure_delete = ON;
             """)

@@ -33,7 +33,7 @@ struct Riffle: AsyncParsableCommand {
       CreateEngine.self, ListEngines.self, ViewEngine.self, DeleteEngine.self, Train.self,
       QueryCommand.self,
       Evaluate.self, Report.self, Ablate.self, Tune.self, ListPolicies.self, Sources.self,
-      Doctor.self,
+      Doctor.self, SelfTest.self,
     ])
 }
 

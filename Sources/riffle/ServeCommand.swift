@@ -4,6 +4,7 @@ import Engine
 import Foundation
 import HTTPAPI
 import Logging
+import Storage
 
 /// What every command that serves takes.
 struct ServerArguments: ParsableArguments {
@@ -24,6 +25,10 @@ struct ServerArguments: ParsableArguments {
 
   @Option(help: "Threads that training uses (default: all cores).")
   var trainingThreads: Int?
+
+  // The page of `riffle selftest`, whose faults this process's disk then has.
+  @Option(help: .hidden)
+  var drill: String?
 
   func validate() throws {
     guard (0...65_535).contains(port) else {
@@ -50,6 +55,11 @@ struct ServerArguments: ParsableArguments {
     var options = RiffleDatabase.Options()
     options.trainingThreads = trainingThreads
     options.readerFactories = ReaderFactories.all
+    if let drill {
+      try DiskFaults.install(drill)
+      options.upkeep = .incessant
+      ParentWatch.start()
+    }
     let path = dataDir ?? path
     if path.contains("/") {
       // The directory itself is made by the database; its parents are made here.

@@ -61,10 +61,21 @@
     func heal() { _ = Self.run(["ip", "link", "set", wire, "up"]) }
 
     func end() {
-      for relay in relays { relay.terminate() }
+      for relay in relays {
+        // A relay has a child for each connection, which the cut keeps from learning of its end.
+        // It inherits the blocked signals of the thread that started it, so that it must be killed.
+        let children = Self.children(of: relay.processIdentifier)
+        for process in [relay.processIdentifier] + children { kill(process, SIGKILL) }
+      }
       relays = []
       _ = Self.run(["ip", "link", "del", wire])
       _ = Self.run(["ip", "netns", "del", name])
+    }
+
+    private static func children(of parent: Int32) -> [Int32] {
+      let text = try? String(
+        contentsOfFile: "/proc/\(parent)/task/\(parent)/children", encoding: .utf8)
+      return (text ?? "").split(separator: " ").compactMap { Int32($0) }
     }
 
     private func start(_ words: [String]) {

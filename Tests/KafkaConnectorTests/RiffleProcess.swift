@@ -10,7 +10,7 @@
 
     private init(_ process: Process, host: String, port: Int) throws {
       self.process = process
-      client = try HTTPClient(url: "http://\(host):\(port)")
+      client = try HTTPClient(url: "http://\(host):\(port)", patienceSeconds: 30)
     }
 
     /// Beside the running tests, or where a release build leaves it.

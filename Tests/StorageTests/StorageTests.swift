@@ -55,6 +55,18 @@ import Testing
     let problem = #expect(throws: Diagnostic.self) { try place.open() }
     #expect(problem?.code == "database_damaged")
   }
+
+  #if os(Linux)
+    @Test func `opens where the disk has no room for the process number`() throws {
+      let place = try TemporaryDirectory()
+      // /dev/full refuses every write as a full disk does.
+      try FileManager.default.createSymbolicLink(
+        atPath: place.path + "/LOCK", withDestinationPath: "/dev/full")
+      let store = try place.open()
+      #expect(throws: Diagnostic.self) { _ = try place.open() }
+      store.close()
+    }
+  #endif
 }
 
 @Suite struct `Tables` {
