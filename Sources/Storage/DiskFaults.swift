@@ -45,30 +45,33 @@ package final class DiskFaults: Sendable {
   /// - Parameter creates: whether the file is made anew, without faults.
   package init(_ path: String, creates: Bool) throws(Diagnostic) {
     let descriptor = open(path, creates ? O_RDWR | O_CREAT | O_TRUNC : O_RDWR, 0o600)
-    guard descriptor >= 0 else { throw DiskFaults.unusable(path) }
+    guard descriptor >= 0 else { throw DiskFaults.unusable(path, reason(errno)) }
     defer { close(descriptor) }
     if creates, ftruncate(descriptor, off_t(Self.byteCount)) != 0 {
-      throw DiskFaults.unusable(path)
+      throw DiskFaults.unusable(path, reason(errno))
     }
-    guard lseek(descriptor, 0, SEEK_END) >= off_t(Self.byteCount),
+    guard lseek(descriptor, 0, SEEK_END) >= off_t(Self.byteCount) else {
+      throw DiskFaults.unusable(path, "it is too short")
+    }
+    guard
       let page = mmap(
         nil, Self.byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0),
       page != MAP_FAILED
-    else { throw DiskFaults.unusable(path) }
+    else { throw DiskFaults.unusable(path, reason(errno)) }
     slots = page.bindMemory(to: Atomic<Int64>.self, capacity: Self.slotCount)
     if creates {
       slots[Self.magicSlot].store(Self.magic, ordering: .sequentiallyConsistent)
     } else if slots[Self.magicSlot].load(ordering: .sequentiallyConsistent) != Self.magic {
       munmap(page, Self.byteCount)
-      throw DiskFaults.unusable(path)
+      throw DiskFaults.unusable(path, "it holds something else")
     }
   }
 
   deinit { munmap(slots, Self.byteCount) }
 
-  private static func unusable(_ path: String) -> Diagnostic {
+  private static func unusable(_ path: String, _ why: String) -> Diagnostic {
     Diagnostic(
-      code: "invalid_drill_page", "`\(path)` is no page of faults: \(reason(errno)).",
+      code: "invalid_drill_page", "`\(path)` is no page of faults: \(why).",
       at: "--drill",
       help: "The option belongs to `riffle selftest`, which makes that file.")
   }

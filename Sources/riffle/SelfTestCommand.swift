@@ -62,7 +62,7 @@ struct SelfTest: AsyncParsableCommand {
     let directory = try makeDirectory()
     var options = DrillOptions(
       kills: kill, seed: seed, clients: clients, directory: directory, binary: Self.ownPath)
-    options.broker = noKafka ? nil : try Self.broker(seed)
+    options.broker = noKafka ? nil : try Self.broker()
     print("Riffle \(RiffleVersion.text): \(kill) kills, seed \(seed), \(directory)")
     if options.broker == nil {
       print(
@@ -132,7 +132,7 @@ struct SelfTest: AsyncParsableCommand {
     return Bundle.main.executablePath ?? CommandLine.arguments[0]
   }
 
-  private static func broker(_ seed: UInt64) throws -> DrillBroker? {
+  private static func broker() throws -> DrillBroker? {
     #if Kafka
       let broker = try LoopbackBroker(topic: "messages", partitions: 3)
       return DrillBroker(

@@ -35,6 +35,18 @@ import Testing
     }
   }
 
+  /// nil where the build does not read Kafka.
+  private static func broker() throws -> DrillBroker? {
+    #if Kafka
+      let broker = try LoopbackBroker(topic: "messages", partitions: 3)
+      return DrillBroker(
+        servers: broker.servers, topic: broker.topic, partitions: broker.partitions
+      ) { try broker.produce($1, to: $0) }
+    #else
+      return nil
+    #endif
+  }
+
   private func options(_ directory: String, seed: UInt64) throws -> DrillOptions {
     let binary = try #require(
       Self.binary, "build it first: swift build -c release --product riffle")
@@ -47,13 +59,7 @@ import Testing
   @Test(arguments: [seed]) func `passes with every road and every fault`(seed: UInt64) async throws
   {
     try await withDirectory { directory in
-      var broker: DrillBroker?
-      #if Kafka
-        let loopback = try LoopbackBroker(topic: "messages", partitions: 3)
-        broker = DrillBroker(
-          servers: loopback.servers, topic: loopback.topic, partitions: loopback.partitions
-        ) { try loopback.produce($1, to: $0) }
-      #endif
+      let broker = try Self.broker()
       let seed = Self.coveringSeed(from: seed, consumes: broker != nil)
       var options = try options(directory, seed: seed)
       options.broker = broker
