@@ -67,8 +67,10 @@ package struct RoundPlan: Hashable, Sendable {
       case 2, 3: .failingSyncs
       default: [.fullDisk, .failingSyncs]
       }
+    // A round that ends while the server starts has its fault from the first.
+    let isStarting = if case .starting = moment { true } else { false }
     fault = Fault(
-      kinds: kinds, isThereAtStart: generator.chance(0.2),
+      kinds: kinds, isThereAtStart: generator.chance(0.2) || isStarting,
       afterMilliseconds: milliseconds(&generator, 2...120),
       milliseconds: generator.chance(0.6) ? milliseconds(&generator, 5...120) : nil)
   }
