@@ -77,26 +77,47 @@ long rk_best_capacity(long k) { return 2 * k + 3 * rk_chunk_rows; }
 
 // A value that at least k of the n values reach, and few more than k: the least value in the upper
 // buckets of 256 that hold so many. Takes a third of the time of finding the k-th value itself.
+//
+// Four lanes side by side: one comparison's result would otherwise wait for the last one's.
 static float reached_by(const float *values, long n, long k) {
-  enum { buckets = 256 };
-  float least = values[0], most = values[0];
-  for (long i = 1; i < n; i++) {
+  enum { buckets = 256, lanes = 4 };
+  float low[lanes], high[lanes];
+  for (int l = 0; l < lanes; l++) low[l] = high[l] = values[0];
+  long whole = n / lanes * lanes;
+  for (long i = 0; i < whole; i += lanes)
+    for (int l = 0; l < lanes; l++) {
+      float v = values[i + l];
+      low[l] = v < low[l] ? v : low[l];
+      high[l] = v > high[l] ? v : high[l];
+    }
+  float least = low[0], most = high[0];
+  for (int l = 1; l < lanes; l++) {
+    least = low[l] < least ? low[l] : least;
+    most = high[l] > most ? high[l] : most;
+  }
+  for (long i = whole; i < n; i++) {
     least = values[i] < least ? values[i] : least;
     most = values[i] > most ? values[i] : most;
   }
   float scale = (buckets - 1) / (most - least);
   // All equal, or infinite, or as good as that.
   if (!(most > least) || !(scale < 1e30f) || !(scale > 1e-30f)) return least;
-  int32_t counts[buckets] = {0};
-  for (long i = 0; i < n; i++) counts[(int)((values[i] - least) * scale)]++;
+  int32_t counts[2][buckets] = {0};
+  for (long i = 0; i < n; i++) counts[i & 1][(int)((values[i] - least) * scale)]++;
   int bucket = buckets - 1;
-  for (long sum = counts[bucket]; sum < k; sum += counts[bucket]) bucket--;
-  float reached = most;
+  for (long sum = counts[0][bucket] + counts[1][bucket]; sum < k;
+       sum += counts[0][bucket] + counts[1][bucket])
+    bucket--;
+  float reached[lanes];
+  for (int l = 0; l < lanes; l++) reached[l] = most;
   for (long i = 0; i < n; i++) {
-    int in = (int)((values[i] - least) * scale) >= bucket;
-    reached = in && values[i] < reached ? values[i] : reached;
+    float v = values[i], *r = reached + i % lanes;
+    int in = (int)((v - least) * scale) >= bucket;
+    *r = in && v < *r ? v : *r;
   }
-  return reached;
+  float answer = reached[0];
+  for (int l = 1; l < lanes; l++) answer = reached[l] < answer ? reached[l] : answer;
+  return answer;
 }
 
 // Leaves out the rows whose interval lies below the lower ends of k others.

@@ -291,13 +291,18 @@ private struct JSONParser {
   mutating func string() throws(Diagnostic) -> String {
     let start = at + 1
     var end = start
-    // The common case holds no escape: one pass, one copy.
-    while end < bytes.count, bytes[end] != UInt8(ascii: "\""), bytes[end] != UInt8(ascii: "\\"),
-      bytes[end] >= 32
-    { end += 1 }
+    // The common case holds no escape: one pass, one copy, and nothing to validate where all is ASCII.
+    var all: UInt8 = 0
+    while end < bytes.count {
+      let byte = bytes[end]
+      if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\") || byte < 32 { break }
+      all |= byte
+      end += 1
+    }
     if end < bytes.count, bytes[end] == UInt8(ascii: "\"") {
       at = end + 1
-      return try decoded(UnsafeBufferPointer(rebasing: bytes[start..<end]), from: start)
+      let text = UnsafeBufferPointer(rebasing: bytes[start..<end])
+      return all < 0x80 ? String(decoding: text, as: UTF8.self) : try decoded(text, from: start)
     }
     var out = Array(bytes[start..<end])
     at = end

@@ -31,8 +31,9 @@ enum StorageFault {
       return Diagnostic(
         .unavailable, code: "disk_error",
         "Could not \(action): the disk reported an error (\(cause)).", at: path,
-        notes: ["Nothing of this request was stored."],
-        help: "Check the disk and the system's log, then send the request again.")
+        notes: ["Whether this request is stored is not certain."],
+        help: "Check the disk and the system's log, then send the request again, under the same "
+          + "Idempotency-Key or with unique keys: then it is stored once.")
     case .SQLITE_BUSY, .SQLITE_LOCKED:
       return Diagnostic(
         .unavailable, code: "database_busy",

@@ -173,6 +173,34 @@ import Testing
     }
   }
 
+  /// A descriptor that was closed twice took another thread's file away.
+  @Test func `closes a file once where its names are none`() async throws {
+    try await withTemporaryFolder { folder in
+      let path = folder + "/twice.csv"
+      try append("id,id\n1,2\n", to: path)
+      for number in 0..<200 {
+        let failed = Task { try await drain(path, into: MemorySink(), ["watch": false]) }
+        let other = "\(folder)/\(number)"
+        try Data("x".utf8).write(to: URL(fileURLWithPath: other))
+        #expect(try Data(contentsOf: URL(fileURLWithPath: other)) == Data("x".utf8))
+        await #expect(throws: (any Error).self) { try await failed.value }
+      }
+    }
+  }
+
+  @Test func `rejects what stands behind an array, and rejects it once`() async throws {
+    try await withTemporaryFolder { folder in
+      let path = folder + "/a.json"
+      try append("[{\"id\":\"1\"},{\"id\":\"2\"}] x,y\n", to: path)
+      let sink = MemorySink()
+      for _ in 0..<2 {
+        try await drain(path, into: sink, ["watch": false])
+        #expect(sink.values("id") == ["1", "2"])
+        #expect(sink.now.rejects.count == 2)
+      }
+    }
+  }
+
   @Test(arguments: runSeeds)
   func `takes any bytes as records and rejects, and none of them twice`(seed: UInt64) async throws {
     var generator = Generator(state: seed)
@@ -195,7 +223,8 @@ import Testing
           let count = sink.now.rows.count + sink.now.rejects.count
           try await drain(path, into: sink, ["watch": false, "maximum_record_bytes": 1024])
           #expect(
-            sink.now.rows.count + sink.now.rejects.count == count, "seed \(seed), \(path)")
+            sink.now.rows.count + sink.now.rejects.count == count,
+            "seed \(seed), \(path): \(bytes)")
         }
       }
     }

@@ -15,10 +15,18 @@ final class FileFollower {
     var inode: Int64
   }
 
+  /// Closes a descriptor once, also where the follower's making fails, before or after it is whole.
+  private final class OpenFile {
+    let descriptor: Int32
+    init(_ descriptor: Int32) { self.descriptor = descriptor }
+    deinit { close(descriptor) }
+  }
+
   let stream: String
   private(set) var path: String
   let identity: Identity
-  private let descriptor: Int32
+  private let file: OpenFile
+  private var descriptor: Int32 { file.descriptor }
   private let settings: FileSettings
   private let delimiter: UInt8?
   private let isCompressed: Bool
@@ -48,25 +56,17 @@ final class FileFollower {
     self.settings = settings
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw FileFollower.unreadable(path) }
-    self.descriptor = descriptor
+    file = OpenFile(descriptor)
     var facts = stat()
-    guard fstat(descriptor, &facts) == 0 else {
-      close(descriptor)
-      throw FileFollower.unreadable(path)
-    }
+    guard fstat(descriptor, &facts) == 0 else { throw FileFollower.unreadable(path) }
     identity = Identity(facts)
     let head = FileFollower.read(descriptor, at: 0, count: 512)
     isCompressed = Gzip.hasMagic(head)
     let format: RowFormat
-    do throws(Diagnostic) {
-      if let given = settings.format {
-        format = given
-      } else {
-        format = try FileFollower.format(of: path)
-      }
-    } catch {
-      close(descriptor)
-      throw error
+    if let given = settings.format {
+      format = given
+    } else {
+      format = try FileFollower.format(of: path)
     }
     delimiter =
       format == .csv ? UInt8(ascii: ",") : format == .tsv ? UInt8(ascii: "\t") : nil
@@ -88,16 +88,11 @@ final class FileFollower {
     // A table's names stand in the first record, so its reading begins there in any case; the same
     // goes for compressed files, which have no way to the middle.
     splitter = RecordSplitter(form, offset: 0, maximumBytes: settings.maximumRecordBytes)
-    do throws(Diagnostic) {
-      if isCompressed {
-        inflater = try GzipReader()
-        skipping = offset
-      }
-      if delimiter != nil { try readNames() }
-    } catch {
-      close(descriptor)
-      throw error
+    if isCompressed {
+      inflater = try GzipReader()
+      skipping = offset
     }
+    if delimiter != nil { try readNames() }
     if offset > splitter.offset || delimiter == nil {
       splitter = RecordSplitter(form, offset: offset, maximumBytes: settings.maximumRecordBytes)
       if isCompressed {
@@ -110,8 +105,6 @@ final class FileFollower {
       skipping = 0
     }
   }
-
-  deinit { close(descriptor) }
 
   func renamed(to path: String) { self.path = path }
 

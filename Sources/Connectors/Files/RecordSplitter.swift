@@ -21,7 +21,8 @@ package struct RecordSplitter: Sendable {
 
   private enum Mode {
     case fieldStart, unquoted, quoted, quoteInQuoted
-    case beforeArray, betweenElements, inElement, inString, inEscape, afterArray
+    // What stands behind the array's end is read like elements, whether reading goes on or begins there.
+    case beforeArray, betweenElements, inElement, inString, inEscape
   }
 
   private let form: Form
@@ -183,7 +184,7 @@ package struct RecordSplitter: Sendable {
     let buffer = buffer
     return buffer.withUnsafeBufferPointer { bytes in
       while scan < bytes.count {
-        if oversize == nil, scan - begin > maximumBytes, mode != .afterArray { return false }
+        if oversize == nil, scan - begin > maximumBytes { return false }
         let byte = bytes[scan]
         scan += 1
         switch mode {
@@ -194,10 +195,7 @@ package struct RecordSplitter: Sendable {
           }
         case .betweenElements:
           switch byte {
-          case 32, 9, 10, 13, UInt8(ascii: ","): begin = scan
-          case UInt8(ascii: "]"):
-            mode = .afterArray
-            begin = scan
+          case 32, 9, 10, 13, UInt8(ascii: ","), UInt8(ascii: "]"): begin = scan
           default:
             begin = scan - 1
             scan -= 1
@@ -212,7 +210,7 @@ package struct RecordSplitter: Sendable {
           case UInt8(ascii: "]"):
             depth -= 1
             if depth < 0 {
-              mode = .afterArray
+              mode = .betweenElements
               return true
             }
           case UInt8(ascii: ",") where depth <= 0:
@@ -227,7 +225,6 @@ package struct RecordSplitter: Sendable {
             mode = .inElement
           }
         case .inEscape: mode = .inString
-        case .afterArray: begin = scan
         default: preconditionFailure("a mode of another form")
         }
       }
