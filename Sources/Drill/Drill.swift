@@ -80,7 +80,7 @@ package struct Drill: Sendable {
   private let clock = ContinuousClock()
 
   /// A server that neither answers nor ends within this time stands still.
-  private static let patience = Duration.seconds(90)
+  private static let patience = Duration.seconds(300)
   /// How many requests each client begins in one round: so rows stay bounded however slow the kills.
   private static let requestsPerRound = 25
 

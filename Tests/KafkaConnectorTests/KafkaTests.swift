@@ -68,13 +68,13 @@
       return Int(answer?["row_count"]?.int ?? 0)
     }
 
-    /// Asks until the table has so many rows, and gives up after about a minute.
+    /// Asks until the table has so many rows, and gives up after about five minutes.
     private func untilRows(
       _ count: Int, _ client: HTTPClient, _ comment: Comment,
       at place: SourceLocation = #_sourceLocation
     ) async throws {
       var found = 0
-      for _ in 0..<1200 {
+      for _ in 0..<6000 {
         found = try await rowCount(client)
         if found >= count { return }
         try await Task.sleep(for: .milliseconds(50))
