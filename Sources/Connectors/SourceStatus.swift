@@ -58,8 +58,11 @@ package struct SourceStatus: Hashable, Sendable {
       let wait = max(0, nextAttemptAt.secondsSinceEpoch - now.secondsSinceEpoch)
       words.append("attempt \(attempt + 1) in \(Int(wait.rounded(.up))) s")
     }
+    let isTryingAgain = state == .starting && attempt > 0
+    if isTryingAgain { words.append("attempt \(attempt + 1)") }
     var line = words.joined(separator: ", ")
-    if let lastError, state == .backingOff || state == .throttled {
+    // An attempt may take long; why the last one failed is told meanwhile.
+    if let lastError, state == .backingOff || state == .throttled || isTryingAgain {
       line += "; \(lastError.message)"
     } else if let warning {
       line += "; \(warning)"

@@ -162,5 +162,13 @@ final class NumberReader: SourceReader {
       status.line(at: Timestamp(secondsSinceEpoch: 1007))
         == "backing_off: 12 rows, 5 records behind, last 7 s ago, attempt 3 in 4 s; Nothing answers."
     )
+    status.state = .starting
+    #expect(
+      status.line(at: Timestamp(secondsSinceEpoch: 1007))
+        == "starting: 12 rows, 5 records behind, last 7 s ago, attempt 3; Nothing answers.")
+    status.attempt = 0
+    #expect(
+      status.line(at: Timestamp(secondsSinceEpoch: 1007))
+        == "starting: 12 rows, 5 records behind, last 7 s ago")
   }
 }
