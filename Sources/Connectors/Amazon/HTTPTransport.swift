@@ -1,5 +1,6 @@
 import Domain
 import Foundation
+import Synchronization
 
 #if canImport(FoundationNetworking)
   import FoundationNetworking
@@ -35,7 +36,7 @@ package final class SessionTransport: HTTPTransport {
     self.timeout = timeout
   }
 
-  deinit { session.invalidateAndCancel() }
+  deinit { session.finishTasksAndInvalidate() }
 
   package func send(_ call: HTTPCall) async throws -> HTTPAnswer {
     var text = "\(call.scheme)://\(call.host)\(call.path)"
@@ -54,7 +55,7 @@ package final class SessionTransport: HTTPTransport {
     request.httpBody = Data(call.body)
     for (name, value) in call.headers { request.setValue(value, forHTTPHeaderField: name) }
     do {
-      let (data, response) = try await session.data(for: request)
+      let (data, response) = try await answer(to: request)
       guard let response = response as? HTTPURLResponse else {
         throw Diagnostic(
           .unavailable, code: "no_answer", "`\(call.host)` does not answer in HTTP.")
@@ -65,6 +66,27 @@ package final class SessionTransport: HTTPTransport {
     } catch {
       if Task.isCancelled { throw CancellationError() }
       throw Self.diagnostic(of: error, call.host)
+    }
+  }
+
+  /// Sends `request`, and ends at once where the task is cancelled; the request itself then runs to its
+  /// end or its time-out, and its answer is dropped.
+  ///
+  /// Tasks of `URLSession` are never cancelled, because on Linux that is not safe while an answer comes:
+  /// `data(for:)` can stand still for ever (its cancellation handler waits for the session's queue while
+  /// Swift holds the task's lock, and the queue waits for that lock), and `URLSessionTask.cancel()` ends
+  /// the process where the task has just left the session's registry.
+  private func answer(to request: URLRequest) async throws -> (Data, URLResponse?) {
+    let call = SessionCall()
+    return try await withTaskCancellationHandler {
+      try await withCheckedThrowingContinuation { continuation in
+        guard call.begin(continuation) else { return }
+        session.dataTask(with: request) { data, response, error in
+          call.end(error.map(Result.failure) ?? .success((data ?? Data(), response)))
+        }.resume()
+      }
+    } onCancel: {
+      call.end(.failure(CancellationError()))
     }
   }
 
@@ -95,5 +117,38 @@ package final class SessionTransport: HTTPTransport {
         )
       }
     return Diagnostic(.unavailable, code: name, words, help: help)
+  }
+}
+
+/// One who waits for an answer; the first end counts.
+private final class SessionCall: Sendable {
+  typealias Answer = (Data, URLResponse?)
+
+  private enum State {
+    case new
+    case waiting(CheckedContinuation<Answer, any Error>)
+    case ended
+  }
+
+  private let state = Mutex(State.new)
+
+  /// Whether the request is to be sent: not where the task was cancelled before.
+  func begin(_ continuation: CheckedContinuation<Answer, any Error>) -> Bool {
+    let isNew = state.withLock { state in
+      guard case .new = state else { return false }
+      state = .waiting(continuation)
+      return true
+    }
+    if !isNew { continuation.resume(throwing: CancellationError()) }
+    return isNew
+  }
+
+  func end(_ result: Result<Answer, any Error>) {
+    let continuation: CheckedContinuation<Answer, any Error>? = state.withLock { state in
+      defer { state = .ended }
+      if case .waiting(let continuation) = state { return continuation }
+      return nil
+    }
+    continuation?.resume(with: result)
   }
 }
