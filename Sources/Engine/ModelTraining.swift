@@ -188,6 +188,7 @@ package struct ModelTraining {
     context.checkpoint = checkpoint
     context.saving = saving
     context.parts = parts
+    context.trials = trials
     return context
   }
 

@@ -38,6 +38,7 @@ extension Scorecard {
                 }),
             ]
           })),
+      .init("searches", .array(searches.map(\.json))),
       .init("notes", .array(notes.map { .string($0) })),
     ])
   }
@@ -138,6 +139,7 @@ extension Scorecard {
             epoch: Int(epoch), loss: loss, validationNDCG: $0["validation_ndcg_at_10"]?.number)
         })
     }
+    searches = (json["searches"]?.array ?? []).compactMap { SearchTrials($0) }
     notes = (json["notes"]?.array ?? []).compactMap(\.string)
     guard !self.lines.isEmpty, self.lines.count == lines.count else { return nil }
   }

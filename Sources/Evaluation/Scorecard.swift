@@ -81,6 +81,8 @@ package struct Scorecard: Hashable, Sendable {
   package var sequentiality: Sequentiality?
   package var leaks: LeakCheck?
   package var curves: [Curve] = []
+  /// What was tried to find the models.
+  package var searches: [SearchTrials] = []
   /// Further sentences, such as how settings were chosen.
   package var notes: [String] = []
 }

@@ -5,7 +5,8 @@ import Neural
 /// Two stages: a retriever names candidates, a ranker orders them.
 ///
 /// What is not a candidate comes after all that are, in the same order, so that a filter never leaves
-/// an answer short.
+/// an answer short. Where the ranker's own best items are candidates too and the retriever's scores
+/// weigh nothing, the first `candidates` places are the ranker's own, score by score.
 package final class RetrieveRank: Recommender {
   package static let kind = "retrieve-rank"
 
@@ -54,16 +55,20 @@ package final class RetrieveRank: Recommender {
       let wanted = stages.candidates + history.items.count
       var candidates = Standing.best(wanted, of: UnsafeBufferPointer(own))
       if stages.isUnited { candidates += Standing.best(wanted, of: UnsafeBufferPointer(out)) }
-      Standing.standard.apply(to: out, history: history)
       if stages.retrieverWeight != 0 {
+        Standing.standard.apply(to: out, history: history)
         Standing.standard.apply(to: own, history: history)
         for i in 0..<n { out[i] += stages.retrieverWeight * own[i] }
       }
       for item in candidates { isCandidate[item] = true }
       let least = candidates.map { out[$0] }.min() ?? 0
+      // Steps that a float near the last candidate's score can show.
+      let step = (1 + abs(least)) / 1024
       for i in 0..<n where !isCandidate[i] {
-        // Between 1 and 3 below the last candidate.
-        out[i] = least - 2 + out[i] / (1 + abs(out[i]))
+        // Between one and three steps below the last candidate, in the same order.
+        let score = out[i]
+        let place = score.isFinite ? score / (1 + abs(score)) : score < 0 ? -1 : 1
+        out[i] = least - step * (2 - place)
       }
       for item in candidates { isCandidate[item] = false }
     }

@@ -11,23 +11,28 @@ package enum HTMLReport {
   package static func page(_ cards: [Scorecard]) -> String {
     let title =
       cards.first.map { "Evaluation of \($0.lines.first?.name ?? "models")" } ?? "Evaluation"
-    return """
-      <!doctype html>
-      <html lang="en">
-      <head>
-      <meta charset="utf-8">
-      <meta name="viewport" content="width=device-width, initial-scale=1">
-      <title>\(escaped(title))</title>
-      <style>\(style)</style>
-      </head>
-      <body>
-      <main>
-      \(cards.map(section).joined(separator: "\n<hr>\n"))
-      </main>
-      </body>
-      </html>
+    return document(title: title, body: cards.map(section).joined(separator: "\n<hr>\n"))
+  }
 
-      """
+  /// A page around some sections.
+  static func document(title: String, body: String) -> String {
+    """
+    <!doctype html>
+    <html lang="en">
+    <head>
+    <meta charset="utf-8">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <title>\(escaped(title))</title>
+    <style>\(style)</style>
+    </head>
+    <body>
+    <main>
+    \(body)
+    </main>
+    </body>
+    </html>
+
+    """
   }
 
   private static func section(_ card: Scorecard) -> String {
@@ -61,6 +66,7 @@ package enum HTMLReport {
     if let first = card.lines.first, !first.segments.isEmpty {
       html += "<h2>Segments</h2>" + segments(card)
     }
+    html += card.searches.map { $0.section() }.joined()
     html += "<h2>How far to trust this</h2>" + trust(card)
     return html
   }
@@ -97,7 +103,7 @@ package enum HTMLReport {
       }.joined() + "</p>"
   }
 
-  private static func figure(_ title: String, _ caption: String, _ drawing: String) -> String {
+  static func figure(_ title: String, _ caption: String, _ drawing: String) -> String {
     drawing.isEmpty
       ? ""
       : "<figure><figcaption><b>\(escaped(title))</b> \(escaped(caption))</figcaption>\(drawing)</figure>"
@@ -164,7 +170,7 @@ package enum HTMLReport {
     return "<ul>" + items.map { "<li>\($0)</li>" }.joined() + "</ul>"
   }
 
-  private static func htmlTable(_ header: [String], _ rows: [[String]]) -> String {
+  static func htmlTable(_ header: [String], _ rows: [[String]]) -> String {
     let head = header.map { "<th>\(escaped($0))</th>" }.joined()
     let body = rows.map { row in
       "<tr>" + row.map { "<td>\(escaped($0))</td>" }.joined() + "</tr>"

@@ -76,7 +76,15 @@ package enum ALSTraining: Policy {
         let solver = Solver(
           width: width, regularization: regularization, steps: settings.integer("cg_steps"),
           kernels: context.kernels, pool: pool)
+        let clock = ContinuousClock()
+        let started = clock.now
         for iteration in 1...iterations {
+          if iteration > 1, let limit = context.secondsAtMost,
+            Training.seconds(clock.now - started) * Double(iteration) / Double(iteration - 1)
+              > limit
+          {
+            break
+          }
           try context.report(epoch: iteration, of: iterations)
           solver.solve(
             users, rows: matrix.userCount, from: items, rows: matrix.itemCount,

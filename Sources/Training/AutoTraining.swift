@@ -2,12 +2,14 @@ import Domain
 import Evaluation
 package import Models
 
-/// The `auto` policy: trains what fits into a time budget, and blends what is better together.
+/// The `auto` policy: searches policies and their settings within a time budget, and blends what is
+/// better together.
 ///
-/// It starts with what takes seconds, gives the rest of the time to sequence models, and then takes
-/// models into a blend one by one, as long as the blend gets better on validation events that its
-/// weights have not seen (five folds). On small data a blend of simple models usually wins, on large
-/// data a transformer with some help. The test events are never looked at.
+/// `AutoSearch` tries; here models are taken into a blend one by one, as long as the blend gets better
+/// on validation events that its weights have not seen (five folds). On small data a blend of simple
+/// models usually wins, on large data a transformer with some help. The test events are never looked
+/// at, and the model that is served is the one that was judged: like every model of Riffle it has not
+/// learned the validation events, and reads them when a query asks.
 package enum AutoTraining: Policy {
   package static let description = PolicyDescription(
     name: "auto",
@@ -16,7 +18,7 @@ package enum AutoTraining: Policy {
     parameters: [
       Hyperparameter(
         "minutes", .number(0.01...10_000), default: .number(10),
-        "The time for everything. A slower machine tries less."),
+        "The time for everything. A slower machine tries less, and says what it passed over."),
       Hyperparameter(
         "blends", .flag, default: .flag(true),
         "Whether several models may be taken; otherwise the best one alone."),
@@ -25,205 +27,218 @@ package enum AutoTraining: Policy {
         "The seed of every model."),
     ])
 
-  /// One model that was tried.
-  private struct Trial {
-    var settings: PolicySettings
-    var model: any Recommender
-    var ndcg: Double
-    var recall: Double
-    var seconds: Double
-  }
-
   package static func train(
     _ data: TrainingSet, _ settings: PolicySettings, _ context: TrainingContext
   ) throws -> TrainedModel {
     guard data.histories.contains(where: { $0.items.count >= 2 }), !data.validation.isEmpty else {
       throw nothingToLearn(settings, data)
     }
-    let clock = ContinuousClock()
-    let started = clock.now
+    var data = data
+    // So many questions settle what is better; all of a large log would take the time of training.
+    let most = max(3000, 400_000_000 / max(1, data.itemCount))
+    if data.validation.count > most {
+      let step = (data.validation.count + most - 1) / most
+      data.validation = stride(from: 0, to: data.validation.count, by: step).map {
+        data.validation[$0]
+      }
+    }
     var budget = settings.number("minutes") * 60
     if let limit = context.secondsAtMost { budget = min(budget, limit) }
-    func spent() -> Double { seconds(clock.now - started) }
     return try context.withPool { pool in
-      var trials: [Trial] = []
-      var passedOver: [String] = []
-      func attempt(_ tried: PolicySettings, secondsAtMost: Double) throws {
-        guard let policy = Policies.named(tried.policy.name) else { return }
-        var own = context
-        own.secondsAtMost = secondsAtMost
-        own.checkpoint = nil
-        own.saving = nil
-        own.estimated = nil
-        own.progress = { state in
-          context.progress(
-            TrainingProgress(
-              epoch: 1, epochs: 1, step: min(999, Int(1000 * spent() / budget)), steps: 1000,
-              loss: state.loss, tokensPerSecond: state.tokensPerSecond, secondsElapsed: spent(),
-              secondsLeft: max(0, budget - spent()), validationNDCG: trials.map(\.ndcg).max(),
-              bestValidationNDCG: trials.map(\.ndcg).max()))
-        }
-        do {
-          let trained = try policy.train(data, tried, own)
-          let judged = rankings(data.validation, by: trained.model, pool: pool)
-          trials.append(
-            Trial(
-              settings: tried, model: trained.model, ndcg: judged.mean(.ndcg, at: 10),
-              recall: judged.mean(.recall, at: 10), seconds: trained.secondsTraining))
-        } catch let problem as Diagnostic {
-          passedOver.append("\(tried.policy.name): \(problem.message)")
-        }
-      }
       try context.report()
-      for tried in quick(data, seed: settings.integer("seed")) {
-        if spent() > budget * 0.35, !trials.isEmpty { break }
-        try attempt(tried, secondsAtMost: max(1, budget * 0.1))
-      }
-      let long = sequenceModels(data, seed: settings.integer("seed"))
-      for (place, tried) in long.enumerated() {
-        let left = budget * 0.93 - spent()
-        if left < budget * 0.05 { break }
-        // The first sequence model is the one to count on; those after it share what it leaves.
-        let share = place == 0 ? 0.6 : 1 / Double(long.count - place)
-        try attempt(tried, secondsAtMost: left * share)
-      }
-      guard !trials.isEmpty else { throw nothingToLearn(settings, data) }
-      return conclude(
-        trials, passedOver, blends: settings.flag("blends"), on: data.validation, pool: pool,
-        seconds: spent)
+      let search = AutoSearch(
+        data, budget: budget, seed: settings.integer("seed"), context: context, pool: pool)
+      try search.run()
+      guard !search.trials.isEmpty else { throw nothingToLearn(settings, data) }
+      return try conclude(search, blends: settings.flag("blends"), on: data.validation, pool: pool)
     }
   }
 
-  // MARK: what is tried
+  // MARK: The choice
 
-  private static func settings(
-    _ policy: any Policy.Type, _ name: String, _ values: [String: Hyperparameter.Value], seed: Int
-  ) -> PolicySettings {
-    var settings = PolicySettings(policy.description, name: name, values: values)
-    if let parameter = policy.description.parameter("seed") {
-      settings.values[parameter.name] = .integer(seed)
-    }
-    return settings
+  /// A model in the final choice.
+  private struct Choice {
+    var settings: PolicySettings
+    var model: any Recommender
+    var ndcg: Double
   }
 
-  /// What takes seconds, the surest first.
-  private static func quick(_ data: TrainingSet, seed: Int) -> [PolicySettings] {
-    func made(
-      _ policy: any Policy.Type, _ name: String, _ values: [String: Hyperparameter.Value] = [:]
-    ) -> PolicySettings { settings(policy, name, values, seed: seed) }
-    var list = [made(PopularTraining.self, "popular")]
-    func knn(
-      _ last: Int, _ decay: Double, _ name: String, _ more: [String: Hyperparameter.Value] = [:]
-    )
-      -> PolicySettings
-    {
-      made(
-        ItemKNNTraining.self, name,
-        ["history_length": .integer(last), "decay": .number(decay)].merging(more) { $1 })
-    }
-    list.append(knn(5, 0.8, "item_knn_5"))
-    list.append(knn(10, 0.9, "item_knn_10"))
-    list.append(
-      knn(5, 0.8, "item_knn_near", ["window": .integer(5), "direction": .text("forward")]))
-    list.append(made(NGramTraining.self, "ngram"))
-    list.append(made(NGramTraining.self, "markov", ["n": .integer(2)]))
-    if data.histories.contains(where: { $0.times != nil }) {
-      list.append(made(PopularTraining.self, "popular_7_days", ["time_window": .number(7)]))
-      list.append(made(PopularTraining.self, "popular_30_days", ["time_window": .number(30)]))
-      list.append(made(RisingPopularTraining.self, "rising"))
-    }
-    list.append(knn(1, 1, "item_knn_1"))
-    list.append(knn(50, 0.95, "item_knn_50"))
-    list.append(knn(5, 0.8, "item_knn_conditional", ["similarity": .text("conditional")]))
-    if data.itemCount <= 12_000 {
-      list.append(made(EASETraining.self, "ease", ["decay": .number(0.9)]))
-      list.append(
-        made(
-          EASETraining.self, "ease_near", ["history_length": .integer(10), "decay": .number(0.8)]))
-    }
-    list.append(
-      made(ELSATraining.self, "elsa", ["decay": .number(0.9), "history_length": .integer(50)]))
-    list.append(made(Item2VecTraining.self, "item2vec"))
-    list.append(
-      made(ALSTraining.self, "als", ["decay": .number(0.9), "alpha": .number(5)]))
-    return list
-  }
+  /// A blend that has grown, and how.
+  private struct Growth {
+    var parts: [(choice: Choice, weight: Double)]
+    var quality: BlendFit.Quality
+    /// The best model alone, judged in the same way.
+    var alone: BlendFit.Quality
+    var standing: Standing
+    /// The models in the order in which they came in, with the NDCG@10 that the blend then reached.
+    var steps: [(name: String, ndcg: Double)]
 
-  /// Models of sequences, which get the most time.
-  private static func sequenceModels(_ data: TrainingSet, seed: Int) -> [PolicySettings] {
-    let wanted = ["sasrec", "hstu", "esasrec", "gru4rec"]
-    let longest = data.histories.map(\.items.count).max() ?? 1
-    return wanted.compactMap { name in
-      guard let policy = Policies.named(name) else { return nil }
-      if name == "hstu", !data.histories.contains(where: { $0.times != nil }) { return nil }
-      var made = settings(policy, name, [:], seed: seed)
-      if let parameter = policy.description.parameter("max_seq_length"), longest <= 50 {
-        made.values[parameter.name] = .integer(50)
-      }
-      return made
+    /// Whether it is to be taken. The best model was chosen for its figure among many and owes some of
+    /// it to luck, so a blend that makes the right items likelier wins unless it is surely worse.
+    var isBetter: Bool {
+      guard parts.count > 1 else { return false }
+      let (mean, error) = meanAndError(zip(quality.gains, alone.gains).map { $0 - $1 })
+      return mean > -error
     }
   }
-
-  // MARK: the choice
 
   private static func conclude(
-    _ trials: [Trial], _ passedOver: [String], blends: Bool, on cases: [EvaluationCase],
-    pool: WorkerPool, seconds: () -> Double
-  ) -> TrainedModel {
-    let order = trials.indices.sorted { (trials[$1].ndcg, $0) < (trials[$0].ndcg, $1) }
-    let best = trials[order[0]]
+    _ search: AutoSearch, blends: Bool, on cases: [EvaluationCase], pool: WorkerPool
+  ) throws -> TrainedModel {
+    let begun = search.spent
+    let order = search.trials.indices.sorted {
+      (search.trials[$1].record.ndcg, $0) < (search.trials[$0].record.ndcg, $1)
+    }
+    var choices: [Choice] = []
+    var perPolicy: [String: Int] = [:]
+    for place in order where choices.count < (blends ? 12 : 1) {
+      let trial = search.trials[place]
+      let policy = trial.settings.policy.name
+      if perPolicy[policy, default: 0] >= 3 { continue }
+      if !choices.isEmpty, search.spent > search.budget * 0.95 { break }
+      guard let model = try search.model(place) else { continue }
+      perPolicy[policy, default: 0] += 1
+      choices.append(Choice(settings: trial.settings, model: model, ndcg: trial.record.ndcg))
+    }
+    guard let best = choices.first else {
+      throw Diagnostic(
+        .unavailable, code: "no_time", "No model could be trained in the time that there was.",
+        at: "training.models", help: "Give `minutes` a larger value.")
+    }
     var model: any Recommender = best.model
+    var why = ["`\(best.settings.name)` alone has the best NDCG@10 on the validation events."]
     var sentence = "`\(best.settings.name)` alone was best"
     var quality = best.ndcg
-    if blends, trials.count > 1 {
-      for standing in [Standing.logRank, .standard] {
-        let found = grown(order.prefix(12).map { trials[$0] }, standing, on: cases, pool: pool)
-        guard found.ndcg > quality else { continue }
-        quality = found.ndcg
+    var chosen = [best.settings]
+    var yaml: [String] = []
+    if blends, choices.count > 1 {
+      var found: [Growth] = []
+      let isLate = search.isSpent(beyond: 0.985)
+      for standing in [Standing.logRank, .standard] where !isLate() {
+        if let growth = grown(choices, standing, on: cases, pool: pool, isLate: isLate) {
+          found.append(growth)
+        }
+      }
+      if let growth = found.filter(\.isBetter).max(by: { $0.quality.ndcg < $1.quality.ndcg }) {
+        quality = growth.quality.ndcg
         model = Blend(
-          parts: found.parts.map { trial, weight in
-            Blend.Part(name: trial.settings.name, model: trial.model, weight: Float(weight))
-          }, standing: standing)
-        let parts = found.parts.map { "\(rounded(Float($0.1))) `\($0.0.settings.name)`" }
-        sentence = "the blend \(parts.joined(separator: " + ")) by \(standing.rawValue) was best"
+          parts: growth.parts.map { choice, weight in
+            Blend.Part(name: choice.settings.name, model: choice.model, weight: Float(weight))
+          }, standing: growth.standing)
+        let parts = growth.parts.map { "\(rounded(Float($0.1))) `\($0.0.settings.name)`" }
+        sentence =
+          "the blend \(parts.joined(separator: " + ")) by \(growth.standing.rawValue) was best"
+        chosen = growth.parts.map(\.choice.settings)
+        yaml = [blendYAML(growth)]
+        let steps = growth.steps.enumerated().map { place, step in
+          (place == 0 ? "`\(step.name)` alone" : "with `\(step.name)`")
+            + " \(fixed(step.ndcg, 4))"
+        }
+        why = [
+          "The blend took in, one by one, the models that make the validation events' items "
+            + "likeliest; NDCG@10 on folds that its weights had not seen: "
+            + steps.joined(separator: ", ") + "."
+        ]
+      } else {
+        why.append(
+          found.isEmpty
+            ? "There was no time to try blends."
+            : "No blend with another was as good on folds that its weights had not seen.")
       }
     }
-    let table = order.map { place in
-      let trial = trials[place]
-      return "  \(fixed(trial.ndcg, 4))  \(fixed(trial.recall, 4))  "
-        + "\(fixed(trial.seconds, 1)) s  \(trial.settings.name)"
-    }
-    let elapsed = seconds()
+    let elapsed = search.spent
     var trained = TrainedModel(
       model, secondsTraining: elapsed,
-      summary: "Tried \(trials.count) models in \(text(seconds: elapsed)): \(sentence), with "
+      summary:
+        "Tried \(search.trials.count) models in \(text(seconds: elapsed)): \(sentence), with "
         + "validation NDCG@10 \(fixed(quality, 4)).")
+    trained.trials = search.trials.map(\.record)
     trained.notes =
-      ["NDCG@10, Recall@10 on the validation events, training time, model:"] + table
-      + passedOver.map { "  passed over: \($0)" }
+      ["NDCG@10, Recall@10 on the validation events, seconds, trained, model and settings:"]
+      + order.prefix(linesAtMost).map { line(search.trials[$0].record) }
+      + (order.count > linesAtMost ? ["  and \(order.count - linesAtMost) that were worse"] : [])
+      + ["How the time went:"] + search.course.map { "  \($0)" }
+      + ["  Choosing among them took \(text(seconds: elapsed - begun))."]
+      + (search.passedOver.isEmpty
+        ? [] : ["Passed over:"] + search.passedOver.map { "  \($0)" })
+      + ["Why:"] + why.map { "  \($0)" }
+      + ["The same without a search, as YAML:"]
+      + (chosen.map(\.json.text) + yaml).map { "  - \($0)" }
     return trained
   }
 
-  /// Takes models into a blend, each time the one that makes it best, while it gets better.
-  private static func grown(
-    _ trials: [Trial], _ standing: Standing, on cases: [EvaluationCase], pool: WorkerPool
-  ) -> (parts: [(Trial, Double)], ndcg: Double) {
-    let fit = BlendFit(trials.map(\.model), standing, on: cases, pool: pool)
-    var taken = [0]
-    var quality = fit.crossValidatedNDCG(of: taken)
-    while taken.count < 6 {
-      var next: (model: Int, ndcg: Double)?
-      for model in trials.indices where !taken.contains(model) {
-        let ndcg = fit.crossValidatedNDCG(of: taken + [model])
-        if ndcg > next?.ndcg ?? -1 { next = (model, ndcg) }
-      }
-      // Less than half a percent more is not worth another model to train and to ask.
-      guard let next, next.ndcg > quality * 1.005 else { break }
-      taken.append(next.model)
-      quality = next.ndcg
+  /// Trials that the table shows; the rest stand in the JSON and in the report.
+  private static let linesAtMost = 40
+
+  /// A trial as a line of the table.
+  private static func line(_ record: TrialRecord) -> String {
+    let values = record.values.sorted { $0.key < $1.key }
+      .filter { !["seed", "sample_seed"].contains($0.key) }
+      .map { "\($0.key)=\($0.value.json.string ?? $0.value.json.text)" }
+    let words = [
+      fixed(record.ndcg, 4), fixed(record.recall, 4), "\(fixed(record.seconds, 1)) s",
+      "\(fixed(record.share * 100, 0)) %", record.name,
+    ]
+    return "  " + (words + values).joined(separator: "  ") + (record.isKept ? "  (kept)" : "")
+  }
+
+  private static func blendYAML(_ growth: Growth) -> String {
+    let weights = growth.parts.map { choice, weight in
+      JSON.Member(choice.settings.name, .double((weight * 1e4).rounded() / 1e4))
     }
-    let weights = fit.weights(of: taken)
-    let parts = taken.filter { weights[$0] > 0 }.map { (trials[$0], weights[$0]) }
-    return (parts, quality)
+    return
+      ([
+        "policy_type": "blend", "models": .object(weights),
+        "standing": .string(growth.standing.rawValue),
+      ] as JSON).text
+  }
+
+  /// Takes models into a blend, each time the one that makes the right items likeliest on folds that
+  /// the weights have not seen, while that is more than luck and there is time; of the blends on the
+  /// way the one with the best NDCG@10 counts.
+  ///
+  /// The likelihood uses the whole of a case, NDCG@10 only whether it comes among ten: with some
+  /// hundred cases the former tells models apart that the latter cannot.
+  private static func grown(
+    _ choices: [Choice], _ standing: Standing, on cases: [EvaluationCase], pool: WorkerPool,
+    isLate: @Sendable () -> Bool
+  ) -> Growth? {
+    let fit = BlendFit(choices.map(\.model), standing, on: cases, pool: pool)
+    guard let alone = fit.crossValidated([0], isLate: isLate) else { return nil }
+    var path: [(models: [Int], quality: BlendFit.Quality)] = [([0], alone)]
+    while let last = path.last, last.models.count < 6, !isLate() {
+      // A fit for the three that promise most; the others would have to be very unlike their promise.
+      let promise = fit.promise(beside: fit.weights(of: last.models))
+      let others = choices.indices.filter { !last.models.contains($0) && promise[$0] > 0 }
+        .sorted { (promise[$1], $0) < (promise[$0], $1) }.prefix(3)
+      let results = WorkerResults<[(Int, BlendFit.Quality)]>(count: pool.count)
+      pool.run { worker in
+        var own: [(Int, BlendFit.Quality)] = []
+        for (number, place) in others.enumerated() where number % pool.count == worker {
+          if let quality = fit.crossValidated(last.models + [place], isLate: isLate) {
+            own.append((place, quality))
+          }
+        }
+        results.set(own, worker)
+      }
+      var next: (model: Int, quality: BlendFit.Quality, gain: Double)?
+      for (model, quality) in results.all.joined().sorted(by: { $0.0 < $1.0 }) {
+        let (gain, error) = meanAndError(
+          zip(quality.logLikelihoods, last.quality.logLikelihoods).map { $0 - $1 })
+        // A thousandth of a nat is not worth another model to train and to ask.
+        if gain > max(error, 0.001), gain > next?.gain ?? 0 { next = (model, quality, gain) }
+      }
+      guard let next else { break }
+      path.append((last.models + [next.model], next.quality))
+    }
+    let taken =
+      path.dropFirst().max(by: { $0.quality.ndcg < $1.quality.ndcg }) ?? ([0], alone)
+    let weights = fit.weights(of: taken.models)
+    return Growth(
+      parts: taken.models.filter { weights[$0] > 0 }.map { (choices[$0], weights[$0]) },
+      quality: taken.quality, alone: alone, standing: standing,
+      steps: path.prefix(taken.models.count).map { step in
+        (choices[step.models[step.models.count - 1]].settings.name, step.quality.ndcg)
+      })
   }
 }

@@ -11,30 +11,30 @@ import Neural
 
 /// How a blend's weights are found: where each model puts the items that compete for each right one.
 ///
-/// Only items that any model has among its first hundred compete; what no model puts there, no weights
+/// Only items that any model has among its first fifty compete; what no model puts there, no weights
 /// bring to the front.
 struct BlendFit: Sendable {
-  /// The standings of the items that compete for one right item.
-  struct Choice: Sendable {
-    /// `[items, models]`
-    var values: [Float]
-    /// The right item's place; nil where it does not compete.
-    var target: Int?
-  }
-
   let modelCount: Int
-  private(set) var choices: [Choice]
+  /// The standings of competing items, `[items, models]`, one case after the other.
+  private let values: [Float]
+  /// The items of case `c` are `offsets[c]..<offsets[c + 1]`.
+  private let offsets: [Int]
+  /// The right item's place among them; -1 where it does not compete.
+  private let targets: [Int]
 
-  /// Looks at three thousand cases at most, evenly spread: they settle a handful of weights.
+  /// Items of a model that compete.
+  private static let depth = 50
+
+  /// Looks at two thousand cases at most, evenly spread: they settle a handful of weights.
   init(
     _ models: [any Recommender], _ standing: Standing, on cases: [EvaluationCase],
     pool: WorkerPool
   ) {
-    let stride = max(1, cases.count / 3000)
+    let stride = max(1, (cases.count + 1999) / 2000)
     let asked = Swift.stride(from: 0, to: cases.count, by: stride).map { cases[$0] }
-    let found = WorkerResults<[(Int, Choice)]>(count: pool.count)
+    let found = WorkerResults<[(place: Int, values: [Float], target: Int)]>(count: pool.count)
     pool.run { worker in
-      var own: [(Int, Choice)] = []
+      var own: [(place: Int, values: [Float], target: Int)] = []
       let n = models[0].itemCount
       let scores = models.map { _ in Buffer(count: n) }
       for place in Swift.stride(from: worker, to: asked.count, by: pool.count) {
@@ -46,61 +46,108 @@ struct BlendFit: Sendable {
           model.score([history], into: buffer.pointer)
           let row = UnsafeMutableBufferPointer(start: buffer.pointer, count: n)
           items.formUnion(
-            Standing.best(100, of: UnsafeBufferPointer(row), excluding: { seen.contains($0) }))
+            Standing.best(
+              Self.depth, of: UnsafeBufferPointer(row), excluding: { seen.contains($0) }))
           standing.apply(to: row, history: history)
         }
         let sorted = items.sorted()
         let values = sorted.flatMap { item in scores.map { $0.pointer[item] } }
         for item in right {
-          own.append((place, Choice(values: values, target: sorted.firstIndex(of: item))))
+          own.append((place, values, sorted.firstIndex(of: item) ?? -1))
         }
       }
       found.set(own, worker)
     }
     modelCount = models.count
-    choices = found.all.flatMap { $0 }.sorted { $0.0 < $1.0 }.map(\.1)
+    let count = models.count
+    let sorted = found.all.flatMap { $0 }.enumerated()
+      .sorted { ($0.element.place, $0.offset) < ($1.element.place, $1.offset) }.map(\.element)
+    var offsets = [0]
+    for one in sorted { offsets.append((offsets.last ?? 0) + one.values.count / count) }
+    self.offsets = offsets
+    values = sorted.flatMap(\.values)
+    targets = sorted.map(\.target)
   }
 
-  /// The choices of every fifth place, or of all others.
-  func fold(_ number: Int, isKept: Bool) -> BlendFit {
-    var fit = self
-    fit.choices = choices.indices.filter { ($0 % 5 == number) == isKept }.map { choices[$0] }
-    return fit
+  /// Every case.
+  private var all: [Int] { Array(targets.indices) }
+
+  // MARK: Quality
+
+  /// What some weights give in each case: NDCG@10, and the logarithm of the right item's probability
+  /// among those that compete (0 where it does not compete itself).
+  struct Quality: Sendable {
+    var gains: [Double] = []
+    var logLikelihoods: [Double] = []
+    var ndcg: Double { gains.isEmpty ? 0 : gains.reduce(0, +) / Double(gains.count) }
   }
 
-  /// Mean NDCG@10 of some weights.
-  func ndcg(_ weights: [Double]) -> Double {
-    var sum = 0.0
-    for choice in choices {
-      guard let target = choice.target else { continue }
-      func utility(_ item: Int) -> Double {
-        var utility = 0.0
-        for (m, weight) in weights.enumerated() where weight != 0 {
-          utility += weight * Double(choice.values[item * modelCount + m])
-        }
-        return utility
+  private func quality(_ weights: [Double], of cases: [Int]) -> Quality {
+    var quality = Quality()
+    let active = weights.indices.filter { weights[$0] != 0 }
+    forEach(cases, active, active.map { weights[$0] }) { _, target, utilities, _ in
+      guard target >= 0 else {
+        quality.gains.append(0)
+        quality.logLikelihoods.append(0)
+        return
       }
-      let right = utility(target)
+      let right = utilities[target]
       var rank = -1
-      for item in 0..<choice.values.count / modelCount where utility(item) >= right {
-        rank += 1
-        if rank >= 10 { break }
+      var most = right
+      for utility in utilities {
+        if utility >= right { rank += 1 }
+        most = max(most, utility)
       }
-      if rank < 10 { sum += 1 / log2(Double(rank) + 2) }
+      quality.gains.append(rank < 10 ? 1 / log2(Double(rank) + 2) : 0)
+      var sum = 0.0
+      for utility in utilities { sum += exp(utility - most) }
+      quality.logLikelihoods.append(right - most - log(sum))
     }
-    return choices.isEmpty ? 0 : sum / Double(choices.count)
+    return quality
   }
 
-  /// NDCG@10 of weights that were found without the cases that they are judged by: five folds.
-  func crossValidatedNDCG(of models: [Int]) -> Double {
-    let parts = (0..<5).map { number -> (Double, Int) in
-      let judged = fold(number, isKept: true)
-      let weights = fold(number, isKept: false).weights(of: models)
-      return (judged.ndcg(weights) * Double(judged.choices.count), judged.choices.count)
+  /// The quality of weights that were found without the cases that they are judged by: five folds,
+  /// one after the other. Nil where it is too late for that.
+  func crossValidated(_ models: [Int], isLate: () -> Bool = { false }) -> Quality? {
+    var found = Quality()
+    for number in 0..<5 {
+      if isLate() { return nil }
+      let others = all.filter { $0 % 5 != number }
+      let own = quality(weights(of: models, on: others), of: all.filter { $0 % 5 == number })
+      found.gains += own.gains
+      found.logLikelihoods += own.logLikelihoods
     }
-    let count = parts.reduce(0) { $0 + $1.1 }
-    return count == 0 ? 0 : parts.reduce(0) { $0 + $1.0 } / Double(count)
+    return found
   }
+
+  /// How much likelier the right items would become if each further model were added to some weights,
+  /// to second order (Rao's score test): a quick look at which are worth a fit.
+  func promise(beside weights: [Double]) -> [Double] {
+    var gradient = [Double](repeating: 0, count: modelCount)
+    var curvature = [Double](repeating: 1, count: modelCount)
+    let active = weights.indices.filter { weights[$0] != 0 }
+    let count = modelCount
+    forEach(all, active, active.map { weights[$0] }) { _, target, utilities, rows in
+      guard target >= 0 else { return }
+      Self.normalise(utilities)
+      for m in 0..<count {
+        var mean = 0.0
+        var square = 0.0
+        for c in utilities.indices {
+          let x = Double(rows[c * count + m])
+          mean += utilities[c] * x
+          square += utilities[c] * x * x
+        }
+        gradient[m] += Double(rows[target * count + m]) - mean
+        curvature[m] += square - mean * mean
+      }
+    }
+    return (0..<count).map { m in
+      gradient[m] > 0 && weights[m] == 0 ? gradient[m] * gradient[m] / (2 * curvature[m]) : 0
+    }
+  }
+
+  // MARK: Weights
 
   /// The weights, not negative, under which the right items are likeliest; 0 for models that are not
   /// asked for.
@@ -110,23 +157,27 @@ struct BlendFit: Sendable {
   /// one maximum; weights that would fall to 0 are left out and the rest found again. A weak prior
   /// (variance 1) keeps two models that are alike apart.
   func weights(of models: [Int]? = nil) -> [Double] {
-    var active = models ?? Array(0..<modelCount)
+    weights(of: models ?? Array(0..<modelCount), on: all)
+  }
+
+  private func weights(of models: [Int], on cases: [Int]) -> [Double] {
+    var active = models
     while true {
       var weights = active.map { _ in 0.1 }
-      var value = logLikelihood(active, weights)
+      var value = logLikelihood(active, weights, cases)
       for _ in 0..<40 {
-        let step = newtonStep(active, weights)
+        let step = newtonStep(active, weights, cases)
         // Scores with spikes make the likelihood flat far from its top: no step may lead downwards.
         var length = 1.0
         var next = weights
         var nextValue = -Double.infinity
         while length > 1e-4 {
           next = zip(weights, step).map { $0 + length * $1 }
-          nextValue = logLikelihood(active, next)
+          nextValue = logLikelihood(active, next, cases)
           if nextValue > value { break }
           length /= 2
         }
-        guard nextValue > value + 1e-6 else { break }
+        guard nextValue > value + 1e-5 else { break }
         (weights, value) = (next, nextValue)
       }
       let kept = zip(active, weights).filter { $0.1 > 0.01 }
@@ -141,62 +192,90 @@ struct BlendFit: Sendable {
   }
 
   /// The penalised log-likelihood.
-  private func logLikelihood(_ active: [Int], _ weights: [Double]) -> Double {
+  private func logLikelihood(_ active: [Int], _ weights: [Double], _ cases: [Int]) -> Double {
     var sum = weights.reduce(0) { $0 - $1 * $1 / 2 }
-    for choice in choices {
-      guard let target = choice.target else { continue }
-      var utilities = [Double](repeating: 0, count: choice.values.count / modelCount)
-      for c in utilities.indices {
-        for i in active.indices {
-          utilities[c] += weights[i] * Double(choice.values[c * modelCount + active[i]])
-        }
-      }
-      let most = utilities.max() ?? 0
-      sum += utilities[target] - most - log(utilities.reduce(0) { $0 + exp($1 - most) })
+    forEach(cases, active, weights) { _, target, utilities, _ in
+      guard target >= 0 else { return }
+      var most = -Double.infinity
+      for utility in utilities { most = max(most, utility) }
+      var total = 0.0
+      for utility in utilities { total += exp(utility - most) }
+      sum += utilities[target] - most - log(total)
     }
     return sum.isNaN ? -.infinity : sum
   }
 
   /// Newton's step for the penalised log-likelihood.
-  private func newtonStep(_ active: [Int], _ weights: [Double]) -> [Double] {
+  private func newtonStep(_ active: [Int], _ weights: [Double], _ cases: [Int]) -> [Double] {
     let m = active.count
     var gradient = weights.map { -$0 }
     var hessian = [Double](repeating: 0, count: m * m)
     for i in 0..<m { hessian[i * m + i] = 1 }
     var row = [Double](repeating: 0, count: m)
     var mean = row
-    for choice in choices {
-      guard let target = choice.target else { continue }
-      let count = choice.values.count / modelCount
-      var utilities = [Double](repeating: 0, count: count)
-      for c in 0..<count {
-        for i in 0..<m {
-          utilities[c] += weights[i] * Double(choice.values[c * modelCount + active[i]])
-        }
-      }
-      let most = utilities.max() ?? 0
-      var total = 0.0
-      for c in 0..<count {
-        utilities[c] = exp(utilities[c] - most)
-        total += utilities[c]
-      }
+    let count = modelCount
+    forEach(cases, active, weights) { _, target, utilities, rows in
+      guard target >= 0 else { return }
+      Self.normalise(utilities)
       for i in 0..<m { mean[i] = 0 }
-      for c in 0..<count {
-        let p = utilities[c] / total
+      for c in utilities.indices {
+        let p = utilities[c]
         if p < 1e-9 { continue }
         for i in 0..<m {
-          row[i] = Double(choice.values[c * modelCount + active[i]])
+          row[i] = Double(rows[c * count + active[i]])
           mean[i] += p * row[i]
           for j in 0...i { hessian[i * m + j] += p * row[i] * row[j] }
         }
       }
       for i in 0..<m {
-        gradient[i] += Double(choice.values[target * modelCount + active[i]]) - mean[i]
+        gradient[i] += Double(rows[target * count + active[i]]) - mean[i]
         for j in 0...i { hessian[i * m + j] -= mean[i] * mean[j] }
       }
     }
     for i in 0..<m { for j in 0..<i { hessian[j * m + i] = hessian[i * m + j] } }
     return solved(hessian, gradient)
+  }
+
+  /// Goes through cases with the utilities of their items, which the body may change.
+  @inline(__always)
+  private func forEach(
+    _ cases: [Int], _ active: [Int], _ weights: [Double],
+    _ body: (
+      _ place: Int, _ target: Int, _ utilities: UnsafeMutableBufferPointer<Double>,
+      _ rows: UnsafePointer<Float>
+    ) -> Void
+  ) {
+    let most = zip(offsets, offsets.dropFirst()).map { $1 - $0 }.max() ?? 0
+    let count = modelCount
+    withUnsafeTemporaryAllocation(of: Double.self, capacity: max(1, most)) { utilities in
+      values.withUnsafeBufferPointer { values in
+        guard let base = values.baseAddress else { return }
+        for place in cases {
+          let start = offsets[place]
+          let items = offsets[place + 1] - start
+          let rows = base + start * count
+          let own = UnsafeMutableBufferPointer(rebasing: utilities[0..<items])
+          own.initialize(repeating: 0)
+          for (i, model) in active.enumerated() {
+            let weight = weights[i]
+            for c in 0..<items { own[c] += weight * Double(rows[c * count + model]) }
+          }
+          body(place, targets[place], own, rows)
+        }
+      }
+    }
+  }
+
+  /// Turns utilities into probabilities.
+  private static func normalise(_ utilities: UnsafeMutableBufferPointer<Double>) {
+    var most = -Double.infinity
+    for utility in utilities { most = max(most, utility) }
+    var sum = 0.0
+    for c in utilities.indices {
+      utilities[c] = exp(utilities[c] - most)
+      sum += utilities[c]
+    }
+    for c in utilities.indices { utilities[c] /= sum }
   }
 }
 

@@ -1,5 +1,5 @@
 import Domain
-import Kernels
+package import Kernels
 package import Models
 import Neural
 
@@ -7,7 +7,7 @@ import Neural
 ///
 /// - SeeAlso: Steck, *Embarrassingly Shallow Autoencoders for Sparse Data*, WWW 2019: with the Gram
 ///   matrix G of users by items and `P = (G + λI)⁻¹`, the weights are `-P[i][j] / P[j][j]`. The
-///   inverse is found by Gauss-Jordan elimination in blocks, in single precision; λ keeps it stable.
+///   inverse is found by `SymmetricInverse`, in single precision; λ keeps it stable.
 package enum EASETraining: Policy {
   package static let description = PolicyDescription(
     name: "ease",
@@ -24,8 +24,33 @@ package enum EASETraining: Policy {
           + "than 100 million over the catalogue."),
     ] + recencyParameters(last: nil, decay: 1))
 
-  /// Beyond this the matrices take more than 3 GB.
-  static let itemCountAtMost = 20_000
+  /// Beyond this the matrix alone takes more than 3.6 GB.
+  static let itemCountAtMost = 30_000
+
+  /// Weights that are kept over the catalogue by default: 800 MB.
+  static let weightsAtMost = 100_000_000
+
+  /// What a training will take, before it starts.
+  ///
+  /// Memory: the matrix (`4 N²` bytes), its panels, and twice the weights that are kept, once by the
+  /// workers and once together. Time: N³ operations of products, of which the workers reach about
+  /// two fifths of what the processor can do, and passes over N² numbers.
+  package static func estimate(
+    _ data: TrainingSet, _ settings: PolicySettings, threads: Int, kernels: Kernels
+  ) -> TrainingEstimate {
+    let n = Double(data.itemCount)
+    let neighbours =
+      settings.optionalInteger("neighbours") ?? max(100, weightsAtMost / max(1, data.itemCount))
+    let kept = n * Double(min(data.itemCount, neighbours))
+    let pairs = data.histories.reduce(0.0) { $0 + Double($1.items.count * $1.items.count) / 2 }
+    let workers = Double(max(1, threads))
+    let products = n * n * n / (kernels.operationsPerSecond() * 0.4 * workers)
+    return TrainingEstimate(
+      bytes: Int(4 * n * n + 8 * n * Double(SymmetricInverse.blockSize) + 16 * kept),
+      seconds: products + pairs / 1.5e8 / workers + n * n / 5e7 / workers,
+      tokensPerEpoch: data.histories.reduce(0) { $0 + $1.items.count },
+      operationsPerToken: 0)
+  }
 
   package static func train(
     _ data: TrainingSet, _ settings: PolicySettings, _ context: TrainingContext
@@ -42,8 +67,19 @@ package enum EASETraining: Policy {
     }
     let n = data.itemCount
     let neighbours =
-      settings.optionalInteger("neighbours") ?? max(100, 100_000_000 / max(1, n))
+      settings.optionalInteger("neighbours") ?? max(100, weightsAtMost / max(1, n))
     let lambda = Float(settings.number("regularization"))
+    if let limit = context.secondsAtMost {
+      // There is no half of an inverse: what will not end in time is not begun.
+      let needed = estimate(data, settings, threads: context.threads, kernels: context.kernels)
+      guard needed.seconds <= limit else {
+        throw Diagnostic(
+          .unavailable, code: "no_time",
+          "The model `\(settings.name)` would take about \(text(seconds: needed.seconds)) for "
+            + "\(n) items; \(text(seconds: max(0, limit))) are left.", at: "training.models",
+          help: "Give it more time, or use the policy `elsa`.")
+      }
+    }
     let (rows, seconds) = try context.withPool { pool in
       try timed {
         let matrix = InteractionMatrix(data)
@@ -53,24 +89,29 @@ package enum EASETraining: Policy {
             let row = gram.pointer + item * n
             for p in matrix.itemOffsets[item]..<matrix.itemOffsets[item + 1] {
               let user = Int(matrix.users[p])
+              // A user's items ascend, and the lower triangle is all that the inverse reads.
               for q in matrix.userOffsets[user]..<matrix.userOffsets[user + 1] {
-                row[Int(matrix.items[q])] += 1
+                let other = Int(matrix.items[q])
+                if other > item { break }
+                row[other] += 1
               }
             }
             row[item] += lambda
           }
         }
-        try invert(gram, size: n, kernels: context.kernels, pool: pool) {
-          done, all throws(TrainingCancelled) in
+        try SymmetricInverse.invert(
+          gram.pointer, size: n, kernels: context.kernels, pool: pool
+        ) { done, all throws(TrainingCancelled) in
           try context.report(step: done, steps: all)
         }
+        let diagonal = (0..<n).map { gram.pointer[$0 * n + $0] }
         return SimilarRows.gather(itemCount: n, pool: pool) { scratch in
           { item in
             // Row `item` of the weights: what this item of a history says of every other.
             let row = gram.pointer + item * n
             for other in 0..<n { scratch.sums[other] = row[other] }
             scratch.finish(item, keeping: neighbours) { other, value in
-              -value / gram.pointer[other * n + other]
+              -value / diagonal[other]
             }
           }
         }
@@ -81,84 +122,4 @@ package enum EASETraining: Policy {
       summary: "Solved for \(n) items, kept \(rows.columns.count) weights, in "
         + "\(text(seconds: seconds)).")
   }
-}
-
-/// Inverts a symmetric positive definite matrix in place, `[n, n]`, a block of columns at a time.
-///
-/// Gauss-Jordan elimination without pivots: for each block k, with D the block on the diagonal,
-/// `R = D⁻¹ A[k,:]` takes the place of the block's rows, `A[k,i] R` is taken from all other rows, and
-/// `-A[:,k] D⁻¹` takes the place of the block's columns. The products are shared by the workers.
-func invert(
-  _ matrix: Buffer, size n: Int, kernels: Kernels, pool: WorkerPool,
-  progress: (_ done: Int, _ all: Int) throws(TrainingCancelled) -> Void
-) throws(TrainingCancelled) {
-  let block = 64
-  let a = matrix.pointer
-  let rows = Buffer(count: block * n)
-  let columns = Buffer(count: n * block)
-  let packed = Buffer(count: kernels.packedCount(columns: n, depth: block))
-  let scratch = Buffer(count: kernels.multiplyScratch(depth: block))
-  let inverse = Buffer(count: block * block)
-  for start in stride(from: 0, to: n, by: block) {
-    try progress(start, n)
-    let width = min(block, n - start)
-    // D⁻¹ in double precision.
-    invertSmall(a + start * n + start, stride: n, size: width, into: inverse.pointer)
-    kernels.multiply(
-      rows: width, columns: n, depth: width, inverse.pointer, rowStride: width, a + start * n,
-      bStride: n, into: rows.pointer, stride: n, scratch: scratch.pointer)
-    for i in 0..<n {
-      for j in 0..<width { columns.pointer[i * width + j] = a[i * n + start + j] }
-    }
-    kernels.pack(
-      rows.pointer, stride: n, transposed: false, columns: n, depth: width, into: packed.pointer)
-    let share = (n + pool.count - 1) / pool.count
-    pool.run { worker in
-      let low = min(n, worker * share)
-      let high = min(n, low + share)
-      for (from, to) in [(low, min(high, start)), (max(low, start + width), high)]
-      where from < to {
-        kernels.multiplyPacked(
-          rows: to - from, columns: n, depth: width, alpha: -1, columns.pointer + from * width,
-          rowStride: width, packed.pointer, accumulate: true, into: matrix.pointer + from * n,
-          stride: n)
-      }
-    }
-    // The block's columns: -A[:,k] D⁻¹, and D⁻¹ on the diagonal.
-    for i in 0..<n where i < start || i >= start + width {
-      for j in 0..<width {
-        var sum: Float = 0
-        for k in 0..<width {
-          sum += columns.pointer[i * width + k] * inverse.pointer[k * width + j]
-        }
-        a[i * n + start + j] = -sum
-      }
-    }
-    for k in 0..<width {
-      (a + (start + k) * n).update(from: rows.pointer + k * n, count: n)
-      for j in 0..<width {
-        a[(start + k) * n + start + j] = inverse.pointer[k * width + j]
-      }
-    }
-  }
-  withExtendedLifetime((rows, columns, packed, scratch, inverse)) {}
-}
-
-/// Inverts a small symmetric positive definite block by Gauss-Jordan elimination in double precision.
-private func invertSmall(
-  _ a: UnsafePointer<Float>, stride: Int, size: Int, into out: UnsafeMutablePointer<Float>
-) {
-  var m = [Double](repeating: 0, count: size * size)
-  for i in 0..<size { for j in 0..<size { m[i * size + j] = Double(a[i * stride + j]) } }
-  for k in 0..<size {
-    let pivot = 1 / m[k * size + k]
-    m[k * size + k] = 1
-    for j in 0..<size { m[k * size + j] *= pivot }
-    for i in 0..<size where i != k {
-      let factor = m[i * size + k]
-      m[i * size + k] = 0
-      for j in 0..<size { m[i * size + j] -= factor * m[k * size + j] }
-    }
-  }
-  for i in m.indices { out[i] = Float(m[i]) }
 }

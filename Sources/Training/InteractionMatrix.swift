@@ -100,10 +100,10 @@ func recencyParameters(last: Int?, decay: Double) -> [Hyperparameter] {
     Hyperparameter(
       "history_length", aliases: ["last", "max_seq_length"], .integer(1...100_000),
       default: last.map { .integer($0) },
-      search: .options([1, 2, 3, 5, 10, 20].map { .integer($0) }),
+      search: .options([1, 2, 3, 5, 10, 20, 50].map { .integer($0) }),
       "Newest events that count" + (last == nil ? "; by default all." : ".")),
     Hyperparameter(
-      "decay", .number(0.01...1), default: .number(decay), search: .numbers(0.5...1),
+      "decay", .number(0.01...1), default: .number(decay), search: .numbers(0.3...1),
       "What an event weighs in parts of the one after it; 1 makes order irrelevant."),
   ]
 }

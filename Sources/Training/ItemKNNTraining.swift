@@ -23,17 +23,41 @@ package enum ItemKNNTraining: Policy {
           + "100 million over the catalogue."),
       Hyperparameter(
         "window", aliases: ["window_size"], .integer(0...1000), default: .integer(0),
-        search: .options([0, 2, 5, 10].map { .integer($0) }),
+        search: .options([0, 1, 2, 5, 10, 20].map { .integer($0) }),
         "Only items that lie this close together in a history count as common; 0 is no limit."),
       Hyperparameter(
         "direction", .choice(["both", "forward"]), default: .text("both"),
         search: .options(["both", "forward"].map { .text($0) }),
-        "With a `window`: whether only what came after an item counts as its neighbour."),
+        "Whether only what came after an item counts as its neighbour: within the `window`, or "
+          + "anywhere later where there is none."),
+      Hyperparameter(
+        "distance_decay", .number(0.01...1), default: .number(1), search: .numbers(0.3...1),
+        "With a `window` or `direction: forward`: what two items in common count in parts of two that "
+          + "lie one event closer together."),
+      Hyperparameter(
+        "popularity_exponent", .number(0...1), search: .numbers(0...1),
+        "How far popular items are held back: what two items have in common is divided by the users "
+          + "of the recommended one to this power. By default 0.5 for `cosine`, 0 for `conditional`."
+      ),
+      Hyperparameter(
+        "history_exponent", .number(0...1), search: .numbers(0...1),
+        "The same for the history's item: how far a popular one says less. By default 0.5 for "
+          + "`cosine`, 1 for `conditional`."),
       Hyperparameter(
         "shrinkage", .number(0...10_000), default: .number(0),
         search: .options([0, 5, 20].map { .number($0) }),
         "Added to the divisor: mistrust of items with few users."),
     ] + recencyParameters(last: 5, decay: 0.8))
+
+  package static func problem(_ settings: PolicySettings) -> SettingsProblem? {
+    for key in ["popularity_exponent", "history_exponent"]
+    where settings[key] != nil && settings.text("similarity") == "jaccard" {
+      return SettingsProblem(
+        key: key, "`jaccard` divides by the users of either item, without an exponent.",
+        help: "Write `similarity: cosine`, or leave the exponent out.")
+    }
+    return nil
+  }
 
   package static func train(
     _ data: TrainingSet, _ settings: PolicySettings, _ context: TrainingContext
@@ -47,10 +71,19 @@ package enum ItemKNNTraining: Policy {
         let neighbours =
           settings.optionalInteger("neighbours")
           ?? max(100, 100_000_000 / max(1, data.itemCount))
-        let window = settings.integer("window")
-        let similarity = Similarity(
-          kind: Similarity.Kind(rawValue: settings.text("similarity")) ?? .cosine,
-          shrinkage: settings.number("shrinkage"))
+        let isForward = settings.text("direction") == "forward"
+        let given = settings.integer("window")
+        let window =
+          given == 0 && isForward ? data.histories.map(\.items.count).max() ?? 1 : given
+        let similarity = Similarity(settings, countAtMost: data.counts.max() ?? 0)
+        var shares: [Float] = []
+        for _ in 0..<window {
+          shares.append((shares.last ?? 0) * Float(settings.number("distance_decay")))
+          if shares.count == 1 { shares[0] = 1 }
+          // What is smaller does not show beside 1.
+          if shares[shares.count - 1] < 1e-6 { break }
+        }
+        let stepShares = shares
         if window == 0 {
           let matrix = InteractionMatrix(data)
           return SimilarRows.gather(itemCount: data.itemCount, pool: pool) { worker in
@@ -58,10 +91,9 @@ package enum ItemKNNTraining: Policy {
           }
         }
         let places = Places(data)
-        let isForward = settings.text("direction") == "forward"
         return SimilarRows.gather(itemCount: data.itemCount, pool: pool) { worker in
           commonWindows(
-            places, window: window, isForward: isForward, similarity, keeping: neighbours, worker)
+            places, stepShares, isForward: isForward, similarity, keeping: neighbours, worker)
         }
       }
     }
@@ -76,13 +108,31 @@ package enum ItemKNNTraining: Policy {
     enum Kind: String { case cosine, jaccard, conditional }
     var kind: Kind
     var shrinkage: Double
+    /// The divisors' factors for each count of users, where exponents are given.
+    private var powers: (own: [Double], other: [Double])?
+
+    init(_ settings: PolicySettings, countAtMost: Int) {
+      kind = Kind(rawValue: settings.text("similarity")) ?? .cosine
+      shrinkage = settings.number("shrinkage")
+      let own = settings.optionalNumber("history_exponent")
+      let other = settings.optionalNumber("popularity_exponent")
+      guard own != nil || other != nil else { return }
+      func table(_ exponent: Double) -> [Double] {
+        (0...countAtMost).map { power(Double($0), exponent) }
+      }
+      powers = (
+        table(own ?? (kind == .conditional ? 1 : 0.5)),
+        table(other ?? (kind == .conditional ? 0 : 0.5))
+      )
+    }
 
     @inline(__always)
-    func value(common: Double, _ own: Double, _ other: Double) -> Float {
+    func value(common: Double, _ own: Int, _ other: Int) -> Float {
+      if let powers { return Float(common / (powers.own[own] * powers.other[other] + shrinkage)) }
       switch kind {
-      case .jaccard: Float(common / (own + other - common + shrinkage))
-      case .conditional: Float(common / (own + shrinkage))
-      case .cosine: Float(common / ((own * other).squareRoot() + shrinkage))
+      case .jaccard: return Float(common / (Double(own + other) - common + shrinkage))
+      case .conditional: return Float(common / (Double(own) + shrinkage))
+      case .cosine: return Float(common / ((Double(own) * Double(other)).squareRoot() + shrinkage))
       }
     }
   }
@@ -102,9 +152,9 @@ package enum ItemKNNTraining: Policy {
           }
         }
       }
-      let own = Double(matrix.userCount(of: item))
+      let own = matrix.userCount(of: item)
       scratch.finish(item, keeping: neighbours) { other, common in
-        similarity.value(common: Double(common), own, Double(matrix.userCount(of: other)))
+        similarity.value(common: Double(common), own, matrix.userCount(of: other))
       }
     }
   }
@@ -136,21 +186,23 @@ package enum ItemKNNTraining: Policy {
   }
 
   private static func commonWindows(
-    _ places: Places, window: Int, isForward: Bool, _ similarity: Similarity,
+    _ places: Places, _ shares: [Float], isForward: Bool, _ similarity: Similarity,
     keeping neighbours: Int, _ scratch: SimilarRows.Scratch
   ) -> (Int) -> Void {
-    func count(_ item: Int) -> Double { Double(places.offsets[item + 1] - places.offsets[item]) }
+    func count(_ item: Int) -> Int { places.offsets[item + 1] - places.offsets[item] }
     return { item in
       for p in places.offsets[item]..<places.offsets[item + 1] {
         let place = Int(places.places[p])
-        for step in 1...window {
-          guard place + step < places.tokens.count, places.tokens[place + step] >= 0 else { break }
-          scratch.sums[Int(places.tokens[place + step])] += 1
+        for (step, share) in shares.enumerated() {
+          let other = place + step + 1
+          guard other < places.tokens.count, places.tokens[other] >= 0 else { break }
+          scratch.sums[Int(places.tokens[other])] += share
         }
         if isForward { continue }
-        for step in 1...window {
-          guard place >= step, places.tokens[place - step] >= 0 else { break }
-          scratch.sums[Int(places.tokens[place - step])] += 1
+        for (step, share) in shares.enumerated() {
+          let other = place - step - 1
+          guard other >= 0, places.tokens[other] >= 0 else { break }
+          scratch.sums[Int(places.tokens[other])] += share
         }
       }
       scratch.finish(item, keeping: neighbours) { other, common in

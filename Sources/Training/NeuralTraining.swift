@@ -43,12 +43,14 @@ extension NeuralPolicy {
 
   /// SASRec's hyper-parameters with other defaults, further names and further members.
   static func parameters(
-    defaults: [String: Hyperparameter.Value] = [:], aliases: [String: [String]] = [:],
+    defaults: [String: Hyperparameter.Value] = [:],
+    searches: [String: Hyperparameter.Search] = [:], aliases: [String: [String]] = [:],
     help: [String: String] = [:], adding further: [Hyperparameter] = []
   ) -> [Hyperparameter] {
     SASRecTraining.description.parameters.map { parameter in
       var parameter = parameter
       if let value = defaults[parameter.name] { parameter.defaultValue = value }
+      if let search = searches[parameter.name] { parameter.search = search }
       parameter.aliases += aliases[parameter.name] ?? []
       if let help = help[parameter.name] { parameter.help = help }
       return parameter
@@ -83,6 +85,8 @@ package enum GSASRecTraining: NeuralPolicy {
         "learning_rate_schedule": .text("linear"), "n_epochs": .integer(100),
         "initializer_range": .number(0.1), "weight_averaging": .number(0.998),
       ],
+      // Its loss counts a position's one right item for little: it wants larger steps.
+      searches: ["learning_rate": .numbers(1e-3...1e-2, logarithmic: true)],
       aliases: [
         "hidden_size": ["embedding_dim"], "n_heads": ["num_heads"], "n_layers": ["num_blocks"],
         "max_seq_length": ["sequence_length"], "hidden_dropout_prob": ["dropout_rate"],
@@ -124,6 +128,7 @@ package enum BERT4RecTraining: NeuralPolicy {
         "initializer_range": .number(0.05), "weight_averaging": .number(0.998),
         "n_epochs": .integer(80), "early_stopping_step": .integer(20),
       ],
+      searches: ["learning_rate": .numbers(1e-3...6e-3, logarithmic: true)],
       adding: [
         Hyperparameter(
           "mask_rate", .number(0.01...0.9), default: .number(0.3), search: .numbers(0.1...0.6),
@@ -171,7 +176,7 @@ package enum HSTUTraining: NeuralPolicy {
     parameters: parameters(
       defaults: [
         "initializer_range": .number(0.05), "weight_averaging": .number(0.995),
-        "layer_norm_eps": .number(1e-6),
+        "layer_norm_eps": .number(1e-6), "learning_rate": .number(0.001),
       ],
       adding: [
         Hyperparameter(

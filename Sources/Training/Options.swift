@@ -112,6 +112,16 @@ package struct EpochRecord: Hashable, Sendable {
   package var validationNDCG: Double?
   package var validationRecall: Double?
   package var seconds: Double
+
+  package init(
+    epoch: Int, loss: Double, validationNDCG: Double?, validationRecall: Double?, seconds: Double
+  ) {
+    self.epoch = epoch
+    self.loss = loss
+    self.validationNDCG = validationNDCG
+    self.validationRecall = validationRecall
+    self.seconds = seconds
+  }
 }
 
 /// Why training stopped before its result.

@@ -95,6 +95,10 @@ package struct TrainingContext {
   package var secondsAtMost: Double?
   /// Trained models that this one may be made of, by name.
   package var parts: [String: any Recommender] = [:]
+  /// Where a search keeps its trials.
+  package var trials: (any TrialStore)?
+  /// Seconds on a clock that only goes forward, for policies that divide a budget.
+  package var now: () -> Double = { monotonicSeconds() }
 
   package init(
     threads: Int, niceness: Int32 = 0, kernels: Kernels,
@@ -125,6 +129,13 @@ package struct TrainingContext {
     return try body(pool)
   }
 }
+
+/// Seconds since some moment.
+package func monotonicSeconds() -> Double {
+  seconds(ContinuousClock.now - monotonicOrigin)
+}
+
+private let monotonicOrigin = ContinuousClock.now
 
 /// A model and how it came about.
 package struct TrainedModel: Sendable {

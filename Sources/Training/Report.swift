@@ -74,3 +74,19 @@ extension Scorecard.Curve {
       })
   }
 }
+
+extension SearchTrials {
+  /// What a training tried; nil where it searched nothing.
+  package init?(_ name: String, _ trained: TrainedModel) {
+    guard !trained.trials.isEmpty else { return nil }
+    self.init(
+      name: name,
+      trials: trained.trials.map { record in
+        Trial(
+          policy: record.policy.isEmpty ? trained.chosen?.policy.name ?? name : record.policy,
+          name: record.name.isEmpty ? name : record.name, values: record.values.mapValues(\.json),
+          share: record.share, ndcg: record.ndcg, recall: record.recall, seconds: record.seconds,
+          at: record.at, isKept: record.isKept)
+      })
+  }
+}

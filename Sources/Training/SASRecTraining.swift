@@ -46,7 +46,7 @@ package enum SASRecTraining: Policy {
         "Users in a step; by default a sixty-fourth of the users, at least 16 and at most 128: a "
           + "small data set needs the steps, a large one the speed."),
       Hyperparameter(
-        "learning_rate", .number(1e-7...1), default: .number(0.001),
+        "learning_rate", .number(1e-7...1), default: .number(0.0015),
         search: .numbers(3e-4...3e-3, logarithmic: true), "The rate of Adam."),
       Hyperparameter(
         "early_stopping_step", .integer(1...10_000), default: .integer(8),
@@ -78,8 +78,9 @@ package enum SASRecTraining: Policy {
         "warm_up_steps", .integer(0...1_000_000), default: .integer(0),
         "Steps over which the rate rises from 0."),
       Hyperparameter(
-        "weight_averaging", .number(0...0.99999),
-        "The decay of a moving average of the weights, which is then served; by default none."),
+        "weight_averaging", .number(0...0.99999), default: .number(0.998),
+        "The decay of a moving average of the weights, which is then judged and served; the average "
+          + "follows young weights quickly. 0 serves the weights themselves."),
       Hyperparameter(
         "older_windows", .number(0...1), default: .number(0.5),
         "The chance that a user with more events than `max_seq_length` trains with an older window "
@@ -164,7 +165,9 @@ package enum SASRecTraining: Policy {
       options.schedule = schedule
     }
     options.warmUpSteps = settings.integer("warm_up_steps")
-    options.averaging = settings.optionalNumber("weight_averaging").map { Float($0) }
+    options.averaging = settings.optionalNumber("weight_averaging").flatMap {
+      $0 > 0 ? Float($0) : nil
+    }
     options.olderWindows = Float(settings.number("older_windows"))
     options.precision = settings.optionalText("precision").flatMap(Precision.init(rawValue:))
     options.secondsAtMost = context.secondsAtMost

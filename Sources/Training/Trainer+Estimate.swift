@@ -36,15 +36,8 @@ extension Trainer {
     let operations =
       6 * (linear + share * Double(layout.width) * compared)
       + network.furtherOperations(length: length)
-    let clock = ContinuousClock()
-    var best = Double.infinity
-    var probed = 0.0
-    for _ in 0..<5 {
-      let elapsed = clock.measure { probed = kernels.probe(rounds: 50_000) }
-      best = min(best, Training.seconds(elapsed))
-    }
     let efficiency = precision == .bfloat16 ? 0.85 : 0.6
-    let rate = probed / best * efficiency * Double(options.threads)
+    let rate = kernels.operationsPerSecond() * efficiency * Double(options.threads)
     let parameterBytes = layout.count * 4
     let copies = 3 + options.threads + 2 + (options.averaging == nil ? 0 : 1)
     let activations = layout.linears.reduce(0) { $0 + $1.inputs + $1.outputs }
@@ -55,5 +48,19 @@ extension Trainer {
         + Int(perToken * Double(options.tokensPerPass * options.threads) + scores),
       seconds: operations * Double(inputsPerEpoch * options.epochs) / rate,
       tokensPerEpoch: tokensPerEpoch, operationsPerToken: operations)
+  }
+}
+
+extension Kernels {
+  /// The peak of this core in single precision, by a short measurement.
+  func operationsPerSecond() -> Double {
+    let clock = ContinuousClock()
+    var best = Double.infinity
+    var probed = 0.0
+    for _ in 0..<5 {
+      let elapsed = clock.measure { probed = probe(rounds: 50_000) }
+      best = min(best, Training.seconds(elapsed))
+    }
+    return probed / best
   }
 }

@@ -374,7 +374,16 @@ package final class Trainer {
     let preparer = DispatchQueue(label: "riffle.training.batches", qos: .utility)
     var tokensDone = 0
     var secondsHere = 0.0
-    epochs: while state.records.count < options.epochs && !state.isFinished {
+    // The next epoch is not begun where more of it would lie behind the limit than before it, and one
+    // that runs into the limit ends there; what comes after an epoch counts too.
+    var epochTakes = 0.0
+    var judgingTakes = 0.0
+    func isOver(_ further: Double) -> Bool {
+      guard let limit = options.secondsAtMost else { return false }
+      return seconds(clock.now - started) + judgingTakes + further >= limit
+    }
+    while state.records.count < options.epochs && !state.isFinished {
+      if !state.records.isEmpty, isOver(epochTakes / 2) { break }
       let epoch = state.records.count + 1
       let order = nextOrder()
       let epochStarted = clock.now
@@ -410,21 +419,24 @@ package final class Trainer {
           report.secondsElapsed / epochsDone
           * (Double(options.epochs - state.epochsBefore) - epochsDone)
         guard progress(report) else { throw TrainingCancelled() }
+        if isOver(0) { break }
       }
       let epochSeconds = seconds(clock.now - epochStarted)
+      epochTakes = epochSeconds
       secondsHere += epochSeconds
       state.secondsTraining += epochSeconds
       var record = EpochRecord(
         epoch: epoch, loss: report.loss, validationNDCG: nil, validationRecall: nil,
         seconds: epochSeconds)
-      let outOfTime = options.secondsAtMost.map { seconds(clock.now - started) >= $0 } ?? false
+      let outOfTime = isOver(epochTakes / 2)
       let isJudged = !(network is LACLNetwork) || epoch > options.alterations.augmenterEpochs
       if !cases.isEmpty, isJudged,
         epoch % options.validateEvery == 0 || epoch == options.epochs || outOfTime
       {
         let validationStarted = clock.now
         let result = judge(cases)
-        state.secondsValidating += seconds(clock.now - validationStarted)
+        judgingTakes = seconds(clock.now - validationStarted)
+        state.secondsValidating += judgingTakes
         let ndcg = result.mean(.ndcg, at: 10)
         record.validationNDCG = ndcg
         record.validationRecall = result.mean(.recall, at: 10)
@@ -435,7 +447,7 @@ package final class Trainer {
         guard progress(report) else { throw TrainingCancelled() }
       }
       state.records.append(record)
-      state.isFinished = outOfTime || state.withoutGain >= options.patience
+      state.isFinished = state.withoutGain >= options.patience
       saving?(self.checkpoint(state))
     }
     return TrainingResult(

@@ -52,6 +52,16 @@ package struct TrainingCheckpoint: Sendable {
   package var bytes: [UInt8] { file.bytes }
   /// Epochs done.
   package var epoch: Int { file.metadata["epoch"].flatMap { Int($0) } ?? 0 }
+
+  /// Whether validation had stopped to get better, so that more time would change nothing.
+  var isFinished: Bool { state["finished"]?.bool ?? false }
+
+  /// NDCG@10 on the validation events of the best epoch so far.
+  var bestNDCG: Double { state["best_ndcg"]?.number ?? 0 }
+
+  fileprivate var state: JSON {
+    (try? JSON(parsing: file.metadata["state"] ?? "{}")) ?? .null
+  }
 }
 
 extension Trainer {
@@ -102,7 +112,7 @@ extension Trainer {
     get("first", into: first)
     get("second", into: second)
     if let average { get("average", into: average) }
-    let json = (try? JSON(parsing: checkpoint.file.metadata["state"] ?? "{}")) ?? .null
+    let json = checkpoint.state
     var state = LoopState()
     state.records = (json["records"]?.array ?? []).map {
       EpochRecord(

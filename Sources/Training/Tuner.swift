@@ -1,5 +1,5 @@
 import Dispatch
-package import Domain
+import Domain
 import Evaluation
 import Kernels
 package import Models
@@ -11,57 +11,6 @@ import Synchronization
 #elseif canImport(Darwin)
   import Darwin
 #endif
-
-/// One training of a search.
-package struct TrialRecord: Hashable, Sendable {
-  /// The values that were drawn, by the hyper-parameter's name.
-  package var values: [String: Hyperparameter.Value]
-  /// The share of the full number of epochs, in `0...1`.
-  package var share: Double
-  package var ndcg: Double
-  package var recall: Double
-  package var seconds: Double
-  /// Whether an earlier search had done it.
-  package var isKept = false
-
-  package var json: JSON {
-    [
-      "values": .object(
-        values.sorted { $0.key < $1.key }.map { JSON.Member($0.key, $0.value.json) }),
-      "share": .double(share), "ndcg_at_10": .double(ndcg), "recall_at_10": .double(recall),
-      "seconds": .double(seconds), "kept": .bool(isKept),
-    ]
-  }
-
-  /// Reads figures that `json` wrote; the values are those of the search.
-  init?(_ json: JSON, values: [String: Hyperparameter.Value]) {
-    guard let share = json["share"]?.number, let ndcg = json["ndcg_at_10"]?.number,
-      let recall = json["recall_at_10"]?.number, let seconds = json["seconds"]?.number
-    else { return nil }
-    self.init(values: values, share: share, ndcg: ndcg, recall: recall, seconds: seconds)
-    isKept = true
-  }
-
-  package init(
-    values: [String: Hyperparameter.Value], share: Double, ndcg: Double, recall: Double,
-    seconds: Double
-  ) {
-    self.values = values
-    self.share = share
-    self.ndcg = ndcg
-    self.recall = recall
-    self.seconds = seconds
-  }
-}
-
-/// Where a search keeps what it has done, by the hash of all that it depends on. A search that was
-/// killed finds its trials here and goes on.
-package protocol TrialStore: Sendable {
-  func trial(_ key: String) -> JSON?
-  func keep(_ trial: JSON, _ key: String)
-  func weights(_ key: String) -> [UInt8]?
-  func keep(weights: [UInt8], _ key: String)
-}
 
 /// Searches the values of hyper-parameters by successive halving on the validation events.
 ///
@@ -105,6 +54,7 @@ package struct Tuner {
     let clock = ContinuousClock()
     let started = clock.now
     func spent() -> Double { seconds(clock.now - started) }
+    let keys = TrialKeys(data, context)
     var records: [TrialRecord] = []
     var best: (record: TrialRecord, trained: TrainedModel)?
     var waiting = drawn()
@@ -118,8 +68,11 @@ package struct Tuner {
         let batch = waiting[start..<min(waiting.count, start + parallelJobs)].map {
           Job(values: $0, share: share)
         }
-        for job in try run(batch, policy, data, context, left: secondsAtMost.map { $0 - spent() }) {
-          guard let record = job.record, let trained = job.trained else { continue }
+        for job in try run(
+          batch, policy, data, context, keys, left: secondsAtMost.map { $0 - spent() })
+        {
+          guard var record = job.record, let trained = job.trained else { continue }
+          record.at = spent()
           records.append(record)
           done.append(job)
           if best.map({ record.share > $0.record.share || record.ndcg > $0.record.ndcg }) ?? true {
@@ -176,24 +129,28 @@ package struct Tuner {
     var generator = SplitMix64(seed: 1)
     let searched = settings.searches.sorted { $0.key < $1.key }
     var values: [[String: Hyperparameter.Value]] = []
-    let defaults = searched.compactMap { name, search -> (String, Hyperparameter.Value)? in
+    // What has no default is left out, as the policy would do without a search.
+    let defaults = searched.compactMap { name, search -> (String, Hyperparameter.Value, Bool)? in
       let value = settings.values[name] ?? settings.policy.parameter(name)?.defaultValue
-      return value.flatMap { search.holds($0) ? (name, $0) : nil }
+      return value.map { (name, $0, search.holds($0)) }
     }
-    if defaults.count == searched.count {
-      values.append(Dictionary(uniqueKeysWithValues: defaults))
+    if defaults.allSatisfy(\.2) {
+      values.append(Dictionary(uniqueKeysWithValues: defaults.map { ($0.0, $0.1) }))
     }
+    let policy = Policies.named(settings.policy.name)
     for _ in 0..<jobs * 20 where values.count < jobs {
       var next: [String: Hyperparameter.Value] = [:]
       for (name, search) in searched { next[name] = search.draw(using: &generator) }
-      if !values.contains(next) { values.append(next) }
+      var tried = settings
+      tried.values.merge(next) { $1 }
+      if !values.contains(next), policy?.problem(tried) == nil { values.append(next) }
     }
     return values
   }
 
   private func run(
     _ jobs: [Job], _ policy: any Policy.Type, _ data: TrainingSet, _ context: TrainingContext,
-    left: Double?
+    _ keys: TrialKeys, left: Double?
   ) throws -> [Job] {
     let threads = max(1, context.threads / max(1, jobs.count))
     let problem = Mutex<(any Error)?>(nil)
@@ -211,7 +168,7 @@ package struct Tuner {
       let progress = shared.value.progress
       own.progress = { state in gate.withLock { _ in progress(state) } }
       do {
-        let done = try one(jobs[place], policy, data, own)
+        let done = try one(jobs[place], policy, data, own, keys)
         results.withLock { $0[place] = done }
       } catch {
         problem.withLock { $0 = $0 ?? error }
@@ -222,7 +179,8 @@ package struct Tuner {
   }
 
   private func one(
-    _ job: Job, _ policy: any Policy.Type, _ data: TrainingSet, _ context: TrainingContext
+    _ job: Job, _ policy: any Policy.Type, _ data: TrainingSet, _ context: TrainingContext,
+    _ keys: TrialKeys
   ) throws -> Job {
     var tried = settings
     tried.searches = [:]
@@ -234,7 +192,7 @@ package struct Tuner {
     }
     if policy.problem(tried) != nil { return job }
     var job = job
-    let key = Self.key(tried, data, context)
+    let key = keys.key(tried)
     if let kept = store?.trial(key).flatMap({ TrialRecord($0, values: job.values) }),
       let bytes = store?.weights(key),
       let file = try? Safetensors(parsing: bytes, path: key),
@@ -246,37 +204,21 @@ package struct Tuner {
     }
     let trained = try policy.train(data, tried, context)
     let judged = context.withPool { rankings(data.validation, by: trained.model, pool: $0) }
-    let record = TrialRecord(
+    var record = TrialRecord(
       values: job.values, share: job.share, ndcg: judged.mean(.ndcg, at: 10),
       recall: judged.mean(.recall, at: 10), seconds: trained.secondsTraining)
+    record.policy = tried.policy.name
+    record.name = tried.name
     store?.keep(weights: trained.model.safetensors().bytes, key)
     store?.keep(record.json, key)
     job.record = record
     job.trained = trained
     return job
   }
-
-  /// A name for everything that a trial depends on: settings, events, threads and kernels.
-  private static func key(
-    _ settings: PolicySettings, _ data: TrainingSet, _ context: TrainingContext
-  ) -> String {
-    var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-    func mix(_ byte: UInt8) { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
-    for byte in "\(settings.key) \(context.threads) \(context.kernels.name)".utf8 { mix(byte) }
-    let events = SequenceDataset(
-      itemCount: data.itemCount, sequences: data.sequences,
-      times: data.histories.contains { $0.times != nil }
-        ? data.histories.map { Array($0.times ?? []) } : nil)
-    for shift in stride(from: UInt64(0), to: 64, by: 8) {
-      mix(UInt8(truncatingIfNeeded: events.fingerprint >> shift))
-    }
-    for one in data.validation { for target in one.targets { mix(UInt8(target.rawValue & 255)) } }
-    return String(hash, radix: 16)
-  }
 }
 
 extension Hyperparameter.Search {
-  func holds(_ value: Hyperparameter.Value) -> Bool {
+  package func holds(_ value: Hyperparameter.Value) -> Bool {
     switch (self, value) {
     case (.integers(let range, _), .integer(let value)): range.contains(value)
     case (.numbers(let range, _), .number(let value)): range.contains(value)

@@ -1,9 +1,11 @@
 import ArgumentParser
 import Domain
 import Engine
+import Evaluation
 import Foundation
 import HTTPAPI
 import Models
+import Reports
 import Training
 import Worlds
 
@@ -17,6 +19,10 @@ struct Evaluate: AsyncParsableCommand {
 
         riffle evaluate --engine-name for_you     the figures of the published model
         riffle evaluate --movielens PATH          trains on a MovieLens folder and judges; no server
+        riffle evaluate --movielens PATH --full   every metric at several depths, segments, lists, \
+      significance, leaks, order
+
+      `riffle report` judges several models side by side, on a split by time too, and writes a page.
       """)
 
   @Option(help: "The engine whose published model is shown.")
@@ -34,11 +40,27 @@ struct Evaluate: AsyncParsableCommand {
   @Option(help: "Threads (default: all cores).")
   var threads: Int?
 
+  @Flag(help: "With --movielens: all metrics at several depths, segments, significance and checks.")
+  var full = false
+
+  @Option(
+    name: .customLong("at"), help: "With --full: a depth; several times (default: 5, 10, 20).")
+  var depths: [Int] = []
+
   @OptionGroup var connection: ConnectionOptions
 
   func validate() throws {
     guard (engineName == nil) != (movielens == nil) else {
       throw ValidationError("Give either --engine-name or --movielens.")
+    }
+    if full || !depths.isEmpty, movielens == nil {
+      throw ValidationError(
+        "--full and --at judge anew, with --movielens. For an engine: riffle report --data-dir DIR "
+          + "--engine-name NAME --model MODEL.")
+    }
+    if !depths.isEmpty, !full { throw ValidationError("--at needs --full.") }
+    if depths.contains(where: { $0 < 1 || $0 > 1000 }) {
+      throw ValidationError("--at is 1 to 1000.")
     }
     if let epochs, epochs < 1 { throw ValidationError("--epochs is \(epochs).") }
     if let threads, !(1...256).contains(threads) {
@@ -85,18 +107,49 @@ struct Evaluate: AsyncParsableCommand {
       policy: policy,
       threads: threads ?? allowedCoreCount, niceness: 0)
     let progress = TrainingProgressLine()
+    let data = TrainingData(folder)
     let outcome = try training.run(
-      TrainingData(folder), estimated: { Terminal.standardError("Training: \($0.text)") }
+      data, estimated: { Terminal.standardError("Training: \($0.text)") }
     ) { state in
       progress.show(state)
       return true
     }
     progress.finish()
+    if full {
+      Terminal.standardError(outcome.summary)
+      let card = try card(outcome, policy, data, folder: path)
+      if connection.json { print(card.json.text) } else { print(card.text(bold: Terminal.bold)) }
+      return
+    }
     if connection.json {
       print(outcome.evaluation.json.text)
     } else {
       Terminal.standardError(outcome.summary)
       EvaluationPrinter.print(outcome.evaluation)
     }
+  }
+
+  /// The model in every respect, beside the baselines and item-knn.
+  private func card(
+    _ outcome: ModelTraining.Outcome, _ policy: PolicySettings, _ data: TrainingData, folder: String
+  ) throws -> Scorecard {
+    let split = data.split
+    var contenders = [Contender(outcome.model, name: policy.name)]
+    let context = TrainingContext(
+      threads: threads ?? allowedCoreCount, kernels: try chosenKernels())
+    if policy.policy.name != ItemKNNTraining.description.name {
+      let neighbours = try ItemKNNTraining.train(
+        TrainingSet(split), PolicySettings(ItemKNNTraining.description), context)
+      var contender = Contender(neighbours.model, name: "item-knn")
+      contender.role = .baseline
+      contenders.append(contender)
+    }
+    var options = EvaluationOptions()
+    if !depths.isEmpty { options.depths = depths }
+    options.threads = context.threads
+    var card = Scorecard(
+      contenders, on: split, dataset: folder, learned: split.trainingSet, options: options)
+    card.notes = [outcome.summary]
+    return card
   }
 }

@@ -28,6 +28,12 @@ struct ListPolicies: ParsableCommand {
       }
       return
     }
+    if let absent = Policies.absent[name.lowercased()] {
+      throw CommandFailure(
+        .badInput,
+        "error: There is no policy `\(name)` here.\n  help: The nearest is `\(absent.nearest)`: "
+          + "\(absent.reason). `riffle policies \(absent.nearest)` has its keys.")
+    }
     guard let policy = Policies.named(name) else {
       let near = nearestName(to: name, among: Policies.names).map { " Did you mean `\($0)`?" }
       throw CommandFailure(.badInput, "error: There is no policy `\(name)`.\(near ?? "")")

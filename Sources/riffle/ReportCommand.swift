@@ -7,6 +7,14 @@ import Models
 import Reports
 import Training
 
+/// Writes a page and says where it is.
+func writePage(_ page: String, to path: String) throws {
+  do { try Data(page.utf8).write(to: URL(filePath: path)) } catch {
+    throw CommandFailure(.failed, "error: The report cannot be written to `\(path)`: \(error)")
+  }
+  Terminal.standardError("The report is in \(path).")
+}
+
 struct Report: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Train models, judge them in every respect, and write the report.",
@@ -78,12 +86,7 @@ struct Report: ParsableCommand {
       }
       card = try judge(opened, split)
     }
-    if let html {
-      do { try Data(card.html.utf8).write(to: URL(filePath: html)) } catch {
-        throw CommandFailure(.failed, "error: The report cannot be written to `\(html)`: \(error)")
-      }
-      Terminal.standardError("The report is in \(html).")
-    }
+    if let html { try writePage(card.html, to: html) }
     if source.json { print(card.json.text) } else { print(card.text(bold: Terminal.bold)) }
   }
 
@@ -119,6 +122,9 @@ struct Report: ParsableCommand {
     var card = Scorecard(
       contenders, on: split, dataset: opened.name, learned: split.trainingSet, options: options)
     card.curves = curves
+    card.searches = model.compactMap { name in
+      trained[name].flatMap { SearchTrials(name, $0) }
+    }
     card.notes = model.compactMap { name in
       trained[name].map { "`\(name)`: \($0.summary)" }
     }

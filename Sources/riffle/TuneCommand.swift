@@ -4,6 +4,7 @@ import Engine
 import Evaluation
 import Foundation
 import Models
+import Reports
 import Training
 
 struct Tune: ParsableCommand {
@@ -16,10 +17,11 @@ struct Tune: ParsableCommand {
       once, for the figures of what was chosen.
 
       With --keep, trials are kept there by the hash of all that they depend on: a search that was \
-      stopped goes on where it was, and one with more jobs repeats nothing.
+      stopped goes on where it was, and one with more jobs repeats nothing. --html writes a page with \
+      every trial against time, against the length of its training and against each setting.
 
         riffle tune --movielens PATH --model item-knn --jobs 30
-        riffle tune --movielens PATH --model auto --minutes 10
+        riffle tune --movielens PATH --model auto --minutes 10 --html search.html
         riffle tune --data-dir DIR --engine-name for_you --model sasrec --minutes 30 --keep trials
       """)
 
@@ -39,6 +41,9 @@ struct Tune: ParsableCommand {
 
   @Option(help: ArgumentHelp("Where trials are kept.", valueName: "directory"))
   var keep: String?
+
+  @Option(help: ArgumentHelp("Where a page with every trial is written.", valueName: "file"))
+  var html: String?
 
   func validate() throws {
     if let jobs, jobs < 1 { throw ValidationError("--jobs is \(jobs).") }
@@ -75,6 +80,8 @@ struct Tune: ParsableCommand {
       return true
     }
     line.finish()
+    let searched = SearchTrials(settings.name, outcome.trained)
+    if let html, let searched { try writePage(searched.html, to: html) }
     if source.json {
       print(
         ([
@@ -86,7 +93,11 @@ struct Tune: ParsableCommand {
         ] as JSON).text)
       return
     }
-    for note in outcome.trained.notes { printLine(note) }
+    if settings.policy.name != "auto", let searched {
+      printLine(searched.text(bold: Terminal.bold))
+    } else {
+      for note in outcome.trained.notes { printLine(note) }
+    }
     printLine(outcome.summary)
     if let chosen = outcome.trained.chosen { printLine("YAML: - \(chosen.json.text)") }
     EvaluationPrinter.print(outcome.evaluation)

@@ -76,3 +76,51 @@ import Testing
     #expect(fixed(12, 0) == "12" && fixed(-1.5, 1) == "-1.5" && fixed(.nan, 2) == "-")
   }
 }
+
+@Suite struct `A search's report` {
+  static let search = SearchTrials(
+    name: "tuned <b>",
+    trials: (0..<9).flatMap { draw -> [SearchTrials.Trial] in
+      let shares = draw < 3 ? [1.0 / 9, 1] : [1.0 / 9]
+      return shares.map { share in
+        SearchTrials.Trial(
+          policy: draw % 2 == 0 ? "sasrec" : "item-knn", name: "trial_\(draw)",
+          values: [
+            "rate": .double(0.001 * Double(draw + 1)),
+            "kind": .string(draw % 3 == 0 ? "a & b" : "c"), "sample_seed": .int(42),
+          ], share: share, ndcg: 0.01 * Double(draw) * share, recall: 0.02, seconds: 2,
+          at: Double(draw) * 3 + share, isKept: draw == 1)
+      }
+    })
+
+  @Test func `shows each trial in time, by length and by setting`() {
+    let html = Self.search.html
+    #expect(!html.contains("<script") && !html.contains("http") && !html.contains("tuned <b>"))
+    #expect(html.contains("a &amp; b"))
+    #expect(!html.contains("nan") && !html.contains("inf\""))
+    let shown = Self.search.parameters
+    #expect(shown.contains { $0.policy == "sasrec" && $0.name == "rate" })
+    #expect(!shown.contains { $0.name == "sample_seed" }, "nobody searches a seed")
+    // Twelve trials in time and by length, and the points of each parameter.
+    #expect(
+      html.ranges(of: "<circle ").count == 24 + shown.reduce(0) { $0 + $1.points.count })
+    #expect(html.contains("trial_1 (kept)"))
+  }
+
+  @Test func `has the trials that were trained furthest first, in the terminal too`() {
+    #expect(Self.search.ranked.prefix(3).map(\.name) == ["trial_2", "trial_1", "trial_0"])
+    let lines = Self.search.text(limit: 4).split(separator: "\n")
+    #expect(lines.count == 6)
+    #expect(lines[1].hasPrefix("trial_2") && lines[1].contains("100 %"))
+    #expect(lines[1].contains("kind=c rate=0.003"))
+    #expect(lines[5] == "and 8 that were worse or shorter")
+  }
+
+  @Test func `stands in the page of an evaluation and survives its JSON`() throws {
+    var card = `An evaluation's report`.card()
+    card.searches = [Self.search]
+    #expect(card.html.contains("What the search for tuned &lt;b&gt; tried"))
+    let read = try #require(Scorecard(try JSON(parsing: Array(card.json.text.utf8))))
+    #expect(read.searches == card.searches)
+  }
+}

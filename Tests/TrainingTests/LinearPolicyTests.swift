@@ -79,9 +79,29 @@ private func contrast(_ model: any Recommender) -> Float {
       _ = try train(
         EASETraining.self,
         TrainingSet(
-          itemCount: 30_000, histories: [History([ItemToken(0), ItemToken(1)])],
+          itemCount: 40_000, histories: [History([ItemToken(0), ItemToken(1)])],
           validation: []))
     }
+  }
+
+  @Test func `does not begin what will not end in time`() throws {
+    var context = TrainingContext(threads: 1, kernels: try #require(Kernels(environment: [:])))
+    context.secondsAtMost = 0
+    context.progress = { _ in
+      Issue.record("it began")
+      return true
+    }
+    #expect(throws: Diagnostic.self) {
+      _ = try EASETraining.train(
+        halves(), PolicySettings(EASETraining.description), context)
+    }
+    let large = TrainingSet(
+      itemCount: 12_000, histories: [History([ItemToken(0), ItemToken(1)])], validation: [])
+    let settings = PolicySettings(EASETraining.description)
+    let estimate = EASETraining.estimate(large, settings, threads: 2, kernels: context.kernels)
+    // The matrix, and 100 million weights of 8 bytes twice.
+    #expect((2_100_000_000...2_300_000_000).contains(estimate.bytes))
+    #expect(estimate.seconds > 0.1 && estimate.seconds.isFinite)
   }
 }
 
@@ -202,6 +222,81 @@ private func contrast(_ model: any Recommender) -> Float {
       stages: .init(candidates: 3, isUnited: true, retrieverWeight: 0))
     let all = united.scores(of: History([]))
     #expect(all.indices.sorted { all[$0] > all[$1] } == [3, 4, 5, 2, 1, 0])
+  }
+
+  @Test(arguments: 0..<10)
+  func `have the ranker's own first places, score by score, where they unite`(seed: Int) {
+    var generator = SplitMix64(seed: UInt64(seed))
+    let n = 400
+    // Scores of any size, some equal or nearly so: nothing may become equal that was not.
+    let scale: Float = [1e-6, 1, 1e6][seed % 3]
+    let scores = (0..<n).map { _ in
+      (Float(Int.random(in: 0..<300, using: &generator)) / 7 + 40) * scale
+    }
+    let ranker = fixed(scores)
+    let retriever = fixed((0..<n).map { _ in generator.unitFloat() })
+    let united = RetrieveRank(
+      retriever: retriever, ranker: ranker,
+      stages: .init(candidates: 100, isUnited: true, retrieverWeight: 0))
+    let found = united.scores(of: History([]))
+    let cut = scores.sorted(by: >)[99]
+    for item in 0..<n {
+      let alone = scores.count { $0 >= scores[item] } - 1
+      if scores[item] > cut {
+        #expect(found.count { $0 >= found[item] } - 1 == alone, "seed \(seed), item \(item)")
+      } else {
+        #expect(
+          found.count { $0 >= found[item] } > 100 - scores.count { $0 == cut }, "seed \(seed)")
+      }
+    }
+  }
+
+  @Test(arguments: 0..<6)
+  func `are never worse than their ranker on the events that chose them`(seed: Int) throws {
+    var generator = SplitMix64(seed: UInt64(seed))
+    let n = 300
+    let sequences = (0..<120).map { _ -> [ItemToken] in
+      let start = Int.random(in: 0..<n, using: &generator)
+      return (0..<8).map { step in
+        generator.unitFloat() < 0.3
+          ? ItemToken(Int.random(in: 0..<n, using: &generator)) : ItemToken((start + step) % n)
+      }
+    }
+    let data = TrainingSet(LeaveOneOut(SequenceDataset(itemCount: n, sequences: sequences)))
+    let ranker = try train(NGramTraining.self, data)
+    let pool = WorkerPool(count: 2)
+    defer { pool.shutDown() }
+    let alone = rankings(data.validation, by: ranker, pool: pool).mean(.ndcg, at: 10)
+    for retriever in [
+      fixed((0..<n).map { _ in generator.unitFloat() }), try train(ItemKNNTraining.self, data),
+    ] {
+      for isUnited in [true, false] {
+        let model = RetrieveRankTraining.combination(
+          retriever: retriever, ranker: ranker, candidates: nil, isUnited: isUnited, weight: nil,
+          on: data.validation, pool: pool)
+        let own = rankings(data.validation, by: model, pool: pool).mean(.ndcg, at: 10)
+        #expect(own >= alone - 1e-9, "seed \(seed), united \(isUnited)")
+      }
+    }
+  }
+
+  @Test func `say so where given settings make them worse`() throws {
+    let data = TrainingSet(
+      LeaveOneOut(
+        SequenceDataset(
+          itemCount: 40,
+          sequences: (0..<60).map { user in (0..<6).map { ItemToken((user + $0) % 40) } })))
+    var context = TrainingContext(threads: 1, kernels: try #require(Kernels(environment: [:])))
+    context.parts = [
+      "good": try train(NGramTraining.self, data), "bad": fixed((0..<40).map(Float.init)),
+    ]
+    var settings = PolicySettings(RetrieveRankTraining.description)
+    settings["retriever"] = .text("bad")
+    settings["ranker"] = .text("good")
+    let found = try RetrieveRankTraining.train(data, settings, context)
+    #expect(found.summary.contains("the ranker alone") && !found.summary.contains("worse"))
+    settings["retriever_weight"] = .number(10)
+    #expect(try RetrieveRankTraining.train(data, settings, context).summary.contains("worse"))
   }
 
   @Test func `blend by standing, where equal scores stand equal`() {

@@ -61,6 +61,20 @@ private final class Trials: TrialStore {
     #expect(found.notes.count == 9)
   }
 
+  @Test func `leaves out at first what has no default, and draws no impossible combination`() throws
+  {
+    var settings = PolicySettings(ItemKNNTraining.description)
+    for parameter in settings.policy.parameters {
+      settings.searches[parameter.name] = parameter.search
+    }
+    let found = try Tuner(settings, jobs: 20).train(TrainingSet(walks()), context())
+    #expect(found.trials.count == 20)
+    let first = try #require(found.trials.first)
+    #expect(first.values["popularity_exponent"] == nil && first.values["decay"] == .number(0.8))
+    #expect(first.policy == "item-knn" && first.at > 0)
+    #expect(!found.trials.contains { $0.values["similarity"] == .text("jaccard") })
+  }
+
   @Test func `repeats nothing that it kept, whatever is searched later`() throws {
     let data = TrainingSet(walks())
     let store = Trials()
@@ -117,5 +131,18 @@ private final class Trials: TrialStore {
     #expect(own >= other * 0.98, "\(own) \(other)")
     #expect(found.summary.contains("Tried"))
     #expect(found.notes.contains { $0.contains("item_knn_5") })
+    #expect(found.notes.contains { $0.contains("policy_type") }, "the choice as YAML")
+    #expect(found.notes.contains("Why:") && found.trials.contains { $0.policy == "sasrec" })
+  }
+
+  @Test func `gives the same model where it finds its trials again, without training`() throws {
+    let data = TrainingSet(walks())
+    let settings = PolicySettings(AutoTraining.description, values: ["minutes": .number(0.05)])
+    let store = Trials()
+    var context = try context()
+    context.trials = store
+    let first = try AutoTraining.train(data, settings, context)
+    let again = try AutoTraining.train(data, settings, context)
+    #expect(again.trials.filter(\.isKept).count >= first.trials.count - 1)
   }
 }

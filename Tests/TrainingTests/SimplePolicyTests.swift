@@ -61,6 +61,51 @@ private func train(
       ahead.scores(of: History([ItemToken(1)])).map { $0 > 0 } == [false, false, true, false])
   }
 
+  @Test func `counts all that came later where it looks forward without a window`() throws {
+    let data = set([[0, 1, 2, 3]], itemCount: 4)
+    let ahead = try train(ItemKNNTraining.self, data, ["direction": .text("forward")])
+    #expect(ahead.scores(of: History([ItemToken(1)])).map { $0 > 0 } == [false, false, true, true])
+    let faded = try train(
+      ItemKNNTraining.self, data,
+      ["direction": .text("forward"), "distance_decay": .number(0.25)])
+    let scores = faded.scores(of: History([ItemToken(0)]))
+    #expect(scores[1] == 1 && scores[2] == 0.25 && scores[3] == 0.0625)
+    let near = try train(
+      ItemKNNTraining.self, data, ["window": .integer(2), "distance_decay": .number(0.25)])
+    #expect(near.scores(of: History([ItemToken(2)])) == [0.25, 1, 0, 1])
+  }
+
+  @Test func `divides by powers of the counts`() throws {
+    func scores(_ own: Double, _ other: Double, _ more: [String: Hyperparameter.Value] = [:]) throws
+      -> [Float]
+    {
+      let values: [String: Hyperparameter.Value] = [
+        "history_exponent": .number(own), "popularity_exponent": .number(other),
+      ]
+      return try train(ItemKNNTraining.self, Self.data, values.merging(more) { $1 })
+        .scores(of: History([ItemToken(0)]))
+    }
+    let cosine = try train(ItemKNNTraining.self, Self.data).scores(of: History([ItemToken(0)]))
+    for (a, b) in zip(try scores(0.5, 0.5), cosine) { #expect(abs(a - b) < 1e-6) }
+    let conditional = try train(
+      ItemKNNTraining.self, Self.data, ["similarity": .text("conditional")]
+    ).scores(of: History([ItemToken(0)]))
+    for (a, b) in zip(try scores(1, 0), conditional) { #expect(abs(a - b) < 1e-6) }
+    // Users in common with item 0 are 2, 1 and 1, users of the items 3, 2 and 2.
+    let rooted = try scores(0, 0.5)
+    #expect(abs(rooted[1] - 2 / Float(3).squareRoot()) < 1e-6)
+    #expect(abs(rooted[2] - 1 / Float(2).squareRoot()) < 1e-6)
+    // Within forward windows it is events that count: the trial that beat all others on a small set.
+    let ahead = try scores(0, 0.5, ["window": .integer(1), "direction": .text("forward")])
+    #expect(abs(ahead[1] - 2 / Float(3).squareRoot()) < 1e-6)
+    #expect(abs(ahead[3] - 1 / Float(2).squareRoot()) < 1e-6)
+    var settings = PolicySettings(ItemKNNTraining.description)
+    settings["similarity"] = .text("jaccard")
+    #expect(ItemKNNTraining.problem(settings) == nil)
+    settings["popularity_exponent"] = .number(0.5)
+    #expect(ItemKNNTraining.problem(settings)?.key == "popularity_exponent")
+  }
+
   @Test func `keeps the most similar neighbours`() throws {
     let model = try train(ItemKNNTraining.self, Self.data, ["neighbours": .integer(1)])
     #expect(

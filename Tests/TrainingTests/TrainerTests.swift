@@ -164,6 +164,40 @@ import Training
     #expect(throws: Diagnostic.self) { _ = try TrainingCheckpoint(damaged, path: "c") }
   }
 
+  @Test func `ends within an epoch where its time is over, and goes on from there`() throws {
+    let dataset = Self.ring(items: 30, users: 300, seed: 1)
+    let kernels = try #require(Kernels(environment: [:]))
+    let split = LeaveOneOut(dataset)
+    func trainer(_ seconds: Double?) -> Trainer {
+      var options = Self.options(epochs: 4)
+      options.batchSize = 50
+      options.secondsAtMost = seconds
+      return Trainer(
+        training: split.training, configuration: Self.configuration(dataset), options: options,
+        kernels: kernels)
+    }
+    var saved: TrainingCheckpoint?
+    var steps = 0
+    let cut = try trainer(0).run(
+      validating: split.cases(.validation), saving: { saved = $0 }
+    ) { state in
+      if state.validationNDCG == nil { steps += 1 }
+      return true
+    }
+    #expect(steps == 1, "one step of six, then the judgement")
+    #expect(cut.epochs.count == 1 && cut.epochs[0].validationNDCG != nil)
+    let checkpoint = try #require(saved)
+    let same = try trainer(0).run(validating: split.cases(.validation), from: checkpoint) { _ in
+      Issue.record("there was no time for a step")
+      return true
+    }
+    #expect(same.model.safetensors().bytes == cut.model.safetensors().bytes)
+    let rest = try trainer(nil).run(
+      validating: split.cases(.validation), from: checkpoint
+    ) { _ in true }
+    #expect(rest.epochs.count == 4, "being out of time is not being finished")
+  }
+
   static let losses: [TrainingOptions.Loss] = [
     .sampled(.softmax, negatives: 20, sharing: .pass),
     .sampled(.softmax, negatives: 20, sharing: .sequence, popularity: 0.5),
