@@ -36,18 +36,18 @@ package final class AutoSearch {
   let pool: WorkerPool
   package let budget: Double
   let seed: Int
-  private let training: Training
-  private let keys: TrialKeys
-  private let started: Double
+  let training: Training
+  let keys: TrialKeys
+  let started: Double
   /// Seconds of earlier searches whose trials were found.
-  private var keptSeconds = 0.0
-  package private(set) var trials: [Trial] = []
+  var keptSeconds = 0.0
+  package internal(set) var trials: [Trial] = []
   /// What was not tried, and why.
-  package private(set) var passedOver: [String] = []
+  package internal(set) var passedOver: [String] = []
   /// How the time was shared, for people.
-  package private(set) var course: [String] = []
-  private var networks: [Int] = []
-  private var hopeless: [PolicySettings] = []
+  package internal(set) var course: [String] = []
+  var networks: [Int] = []
+  var hopeless: [PolicySettings] = []
 
   /// Bytes of models that are kept at a time, beyond those in use.
   static let modelBytesAtMost = 1_000_000_000
@@ -82,7 +82,7 @@ package final class AutoSearch {
     return { now.value() > end }
   }
 
-  private var best: Double { trials.map(\.record.ndcg).max() ?? 0 }
+  var best: Double { trials.map(\.record.ndcg).max() ?? 0 }
 
   // MARK: The course
 
@@ -125,60 +125,12 @@ package final class AutoSearch {
   }
 
   /// Whether a policy was tried twice and stayed far behind: in a blend one of it is enough.
-  private func isHopeless(_ policy: String) -> Bool {
+  func isHopeless(_ policy: String) -> Bool {
     let own = trials.filter { $0.settings.policy.name == policy }.map(\.record.ndcg)
     return own.count >= 2 && (own.max() ?? 0) < 0.7 * best
   }
 
-  /// The default network to its end, then others by successive halving.
-  private func searchNetworks(
-    _ candidates: AutoCandidates, first: Int?, until end: Double
-  ) throws {
-    var waiting = candidates.networks[...]
-    defer { note(Array(waiting), "for lack of time") }
-    guard let first else { return }
-    let begun = spent
-    // Most of the time where it needs it: a network cut short is worth less than two of them.
-    let most = trials[first].record.seconds + (end - begun) * 0.75
-    _ = try advance(trials[first].settings, first, to: most, until: end)
-    course.append(
-      "`\(trials[first].settings.name)` was trained for "
-        + "\(text(seconds: trials[first].record.seconds))"
-        + (trials[first].isComplete ? ", to its end." : "; it had not come to its end."))
-    let full = max(trials[first].record.seconds, 1e-3)
-    var round = 0
-    while !waiting.isEmpty, end - spent > 0.1 * full, end - spent > 0.02 * budget {
-      round += 1
-      // Nine at a ninth of the time, three at a third, one to the end cost 2.3 trainings.
-      let count = max(1, min(9, Int((end - spent) / (0.26 * full))))
-      var alive: [(settings: PolicySettings, place: Int?)] = waiting.prefix(count).map { ($0, nil) }
-      waiting = waiting.dropFirst(count)
-      for rung in [full / 9, full / 3, full] {
-        var done: [(settings: PolicySettings, place: Int?)] = []
-        for (settings, place) in alive {
-          if let place = try advance(settings, place, to: rung, until: end) {
-            done.append((settings, place))
-          }
-        }
-        done.sort { ndcg($0.place) > ndcg($1.place) }
-        alive = Array(done.prefix(max(1, (done.count + 2) / 3)))
-      }
-      let leading = networks.sorted { ndcg($0) > ndcg($1) }.prefix(2)
-      for place in networks where !leading.contains(place) && trials[place].model != nil {
-        trials[place].checkpoint = nil
-      }
-    }
-    // What is left goes to the best one, where it can use it.
-    if let place = networks.max(by: { ndcg($0) < ndcg($1) }), !trials[place].isComplete,
-      trials[place].checkpoint != nil
-    {
-      _ = try advance(trials[place].settings, place, to: .infinity, until: end)
-    }
-  }
-
-  private func ndcg(_ place: Int?) -> Double { place.map { trials[$0].record.ndcg } ?? -1 }
-
-  private func note(_ settings: [PolicySettings], _ cause: String) {
+  func note(_ settings: [PolicySettings], _ cause: String) {
     guard !settings.isEmpty else { return }
     var counts: [(policy: String, count: Int)] = []
     for one in settings {
@@ -196,7 +148,7 @@ package final class AutoSearch {
   // MARK: One trial
 
   /// What surrounds a trial: its own limit, and an end where it does not keep to it.
-  private func surroundings(
+  func surroundings(
     _ limit: Double, hardLimit: Double, isLate: @escaping (Bool) -> Void
   ) -> TrainingContext {
     var own = context
@@ -249,7 +201,7 @@ package final class AutoSearch {
     try attemptNow(tried, key, limit)
   }
 
-  private func attemptNow(_ tried: PolicySettings, _ key: String, _ limit: Double) throws {
+  func attemptNow(_ tried: PolicySettings, _ key: String, _ limit: Double) throws {
     var isLate = false
     let own = surroundings(limit, hardLimit: limit * 1.25) { isLate = $0 }
     let before = spent
@@ -286,7 +238,7 @@ package final class AutoSearch {
     letGo()
   }
 
-  private struct Judged {
+  struct Judged {
     var ndcg: Double
     var recall: Double
     init(_ judgement: Judgement) {
@@ -295,11 +247,11 @@ package final class AutoSearch {
     }
   }
 
-  private func judge(_ model: any Recommender, _ cases: [EvaluationCase]) -> Judgement {
+  func judge(_ model: any Recommender, _ cases: [EvaluationCase]) -> Judgement {
     rankings(cases, by: model, pool: pool)
   }
 
-  private func add(
+  func add(
     _ settings: PolicySettings, _ model: any Recommender, _ judged: Judged, _ key: String,
     seconds: Double
   ) -> Int {
@@ -314,7 +266,7 @@ package final class AutoSearch {
 
   /// The recency under which neighbours are best: a search along one setting after the other, on some
   /// of the cases where there are many.
-  private func searchRecency(
+  func searchRecency(
     _ model: ItemNeighbours, _ first: Judged, until end: Double
   ) throws -> Recency {
     let step = max(1, data.validation.count / 1500)
@@ -342,7 +294,7 @@ package final class AutoSearch {
     return best.0
   }
 
-  private static func settings(_ tried: PolicySettings, recency json: JSON?) -> PolicySettings {
+  static func settings(_ tried: PolicySettings, recency json: JSON?) -> PolicySettings {
     var settings = tried
     settings.name += "_recency"
     if let last = json?["history_length"]?.int {
@@ -350,130 +302,6 @@ package final class AutoSearch {
     }
     if let decay = json?["decay"]?.number { settings.values["decay"] = .number(decay) }
     return settings
-  }
-
-  /// Trains a network, or goes on with one, until it has had so many seconds.
-  ///
-  /// What an earlier search has kept of it is taken stage by stage, so that this search takes the same
-  /// course; training goes on where that ended.
-  ///
-  /// - Returns: its place among the trials; nil where it could not be trained.
-  private func advance(
-    _ tried: PolicySettings, _ known: Int?, to seconds: Double, until end: Double
-  ) throws -> Int? {
-    let key = keys.key(tried, "auto")
-    var place = known
-    var had = place.map { trials[$0].record.seconds } ?? 0
-    if let place, trials[place].isComplete { return place }
-    let limit = min(seconds - had, end - spent)
-    // A few seconds more bring nothing to a network that has had minutes.
-    guard limit > 0.05 * min(seconds, had + limit) else { return place }
-    if place == nil { place = restored(tried, key) }
-    if let place, let next = trials[place].ahead.first {
-      take(next, place, after: had)
-      // A longer search than the one that kept them takes several at once.
-      while let further = trials[place].ahead.first, further.seconds <= seconds {
-        take(further, place, after: trials[place].record.seconds)
-      }
-      had = trials[place].record.seconds
-      let left = min(seconds - had, end - spent)
-      if trials[place].isComplete || !trials[place].ahead.isEmpty || left < 0.1 * limit
-        || !trials[place].record.isPartial
-      {
-        return place
-      }
-    }
-    if let place, trials[place].checkpoint == nil { return place }
-    return try train(
-      tried, place, key, had: had, seconds: min(seconds - had, end - spent))
-  }
-
-  /// Takes over what an earlier search has reached.
-  private func take(_ stage: TrialRecord, _ place: Int, after had: Double) {
-    keptSeconds += stage.seconds - had
-    trials[place].record = stage
-    trials[place].ahead.removeFirst()
-    if !stage.isPartial { trials[place].stages.append(stage) }
-    trials[place].isComplete = trials[place].ahead.isEmpty && stage.share >= 1
-    if !networks.contains(place) { networks.append(place) }
-  }
-
-  private func train(
-    _ tried: PolicySettings, _ place: Int?, _ key: String, had: Double, seconds: Double
-  ) throws -> Int? {
-    // Networks look at the clock at every step and keep what they have reached.
-    var own = surroundings(seconds, hardLimit: .infinity) { _ in }
-    own.checkpoint = place.flatMap { trials[$0].checkpoint }
-    let before = spent
-    let stages = place.map { trials[$0].stages } ?? []
-    var last = own.checkpoint
-    var savedAt = before
-    own.saving = { [self] checkpoint in
-      last = checkpoint
-      guard spent - savedAt > max(10, budget / 100) else { return }
-      savedAt = spent
-      var partial = checkpoint.record(tried, seconds: had + spent - before, at: spent)
-      partial.isPartial = true
-      keep(stages + [partial], checkpoint, key)
-    }
-    let trained: TrainedModel
-    do {
-      trained = try training(tried, data, own)
-    } catch let problem as Diagnostic {
-      passedOver.append("`\(tried.name)`: \(problem.message)")
-      return place
-    }
-    let best = trained.epochs.first { $0.epoch == trained.bestEpoch }
-    var record = TrialRecord(
-      values: tried.values, share: 1, ndcg: best?.validationNDCG ?? 0,
-      recall: best?.validationRecall ?? 0, seconds: had + spent - before)
-    if best?.validationNDCG == nil {
-      let judged = Judged(judge(trained.model, data.validation))
-      (record.ndcg, record.recall) = (judged.ndcg, judged.recall)
-    }
-    let epochs = tried.optionalInteger("n_epochs") ?? max(1, trained.epochs.count)
-    let isComplete = last?.isFinished ?? true || trained.epochs.count >= epochs
-    record.share = isComplete ? 1 : Double(trained.epochs.count) / Double(epochs)
-    record.policy = tried.policy.name
-    record.name = tried.name
-    record.at = spent
-    let trial = Trial(
-      settings: tried, record: record, model: trained.model, checkpoint: last,
-      isComplete: isComplete, key: key, stages: stages + [record])
-    if let place { trials[place] = trial } else { trials.append(trial) }
-    let now = place ?? trials.count - 1
-    if !networks.contains(now) { networks.append(now) }
-    if let last { keep(trial.stages, last, key) }
-    letGo()
-    return now
-  }
-
-  private func keep(_ stages: [TrialRecord], _ checkpoint: TrainingCheckpoint, _ key: String) {
-    guard let store = context.trials else { return }
-    store.keep(weights: checkpoint.bytes, key)
-    store.keep(["stages": .array(stages.map(\.json))], key)
-  }
-
-  /// A network that an earlier search has trained, before its first stage.
-  private func restored(_ tried: PolicySettings, _ key: String) -> Int? {
-    guard let list = context.trials?.trial(key)?["stages"]?.array,
-      let checkpoint = storedCheckpoint(key)
-    else { return nil }
-    let stages = list.compactMap { TrialRecord($0, values: tried.values) }
-    guard var record = stages.first else { return nil }
-    record.seconds = 0
-    trials.append(
-      Trial(
-        settings: tried, record: record, checkpoint: checkpoint, isComplete: false, key: key,
-        ahead: stages))
-    return trials.count - 1
-  }
-
-  private func storedCheckpoint(_ key: String) -> TrainingCheckpoint? {
-    guard let bytes = context.trials?.weights(key),
-      let file = try? Safetensors(parsing: bytes, path: key)
-    else { return nil }
-    return try? TrainingCheckpoint(file, path: key)
   }
 
   // MARK: Models
@@ -508,7 +336,7 @@ package final class AutoSearch {
   }
 
   /// Lets models go that will hardly be wanted, where they take much memory.
-  private func letGo() {
+  func letGo() {
     var bytes = 0
     var perPolicy: [String: Int] = [:]
     for place in trials.indices.sorted(by: { trials[$0].record.ndcg > trials[$1].record.ndcg }) {
@@ -536,21 +364,5 @@ extension ItemNeighbours {
   func with(_ recency: Recency) -> ItemNeighbours {
     ItemNeighbours(
       itemCount: itemCount, recency: recency, offsets: offsets, columns: columns, weights: weights)
-  }
-}
-
-extension TrainingCheckpoint {
-  /// The figures of a network that has come this far.
-  fileprivate func record(
-    _ settings: PolicySettings, seconds: Double, at: Double
-  ) -> TrialRecord {
-    let epochs = settings.optionalInteger("n_epochs") ?? max(1, epoch)
-    var record = TrialRecord(
-      values: settings.values, share: Double(epoch) / Double(epochs), ndcg: bestNDCG, recall: 0,
-      seconds: seconds)
-    record.policy = settings.policy.name
-    record.name = settings.name
-    record.at = at
-    return record
   }
 }

@@ -46,7 +46,7 @@ package enum EASETraining: Policy {
     let workers = Double(max(1, threads))
     let products = n * n * n / (kernels.operationsPerSecond() * 0.4 * workers)
     return TrainingEstimate(
-      bytes: Int(4 * n * n + 8 * n * Double(SymmetricInverse.blockSize) + 16 * kept),
+      bytes: Int(4 * n * n + 12 * n * Double(SymmetricInverse.blockSize) + 16 * kept),
       seconds: products + pairs / 1.5e8 / workers + n * n / 5e7 / workers,
       tokensPerEpoch: data.histories.reduce(0) { $0 + $1.items.count },
       operationsPerToken: 0)

@@ -1,0 +1,195 @@
+import Domain
+import Models
+
+/// Networks: how long each is trained, and how one that an earlier search has left goes on.
+extension AutoSearch {
+  /// The default network to its end, then others by successive halving.
+  func searchNetworks(
+    _ candidates: AutoCandidates, first: Int?, until end: Double
+  ) throws {
+    var waiting = candidates.networks[...]
+    defer { note(Array(waiting), "for lack of time") }
+    guard let first else { return }
+    let begun = spent
+    // Most of the time where it needs it: a network cut short is worth less than two of them.
+    let most = trials[first].record.seconds + (end - begun) * 0.75
+    _ = try advance(trials[first].settings, first, to: most, until: end)
+    course.append(
+      "`\(trials[first].settings.name)` was trained for "
+        + "\(text(seconds: trials[first].record.seconds))"
+        + (trials[first].isComplete ? ", to its end." : "; it had not come to its end."))
+    let full = max(trials[first].record.seconds, 1e-3)
+    var round = 0
+    while !waiting.isEmpty, end - spent > 0.1 * full, end - spent > 0.02 * budget {
+      round += 1
+      // Nine at a ninth of the time, three at a third, one to the end cost 2.3 trainings.
+      let count = max(1, min(9, Int((end - spent) / (0.26 * full))))
+      var alive: [(settings: PolicySettings, place: Int?)] = waiting.prefix(count).map { ($0, nil) }
+      waiting = waiting.dropFirst(count)
+      for rung in [full / 9, full / 3, full] {
+        var done: [(settings: PolicySettings, place: Int?)] = []
+        for (settings, place) in alive {
+          if let place = try advance(settings, place, to: rung, until: end) {
+            done.append((settings, place))
+          }
+        }
+        done.sort { ndcg($0.place) > ndcg($1.place) }
+        alive = Array(done.prefix(max(1, (done.count + 2) / 3)))
+      }
+      let leading = networks.sorted { ndcg($0) > ndcg($1) }.prefix(2)
+      for place in networks where !leading.contains(place) && trials[place].model != nil {
+        trials[place].checkpoint = nil
+      }
+    }
+    // What is left goes to the best one, where it can use it.
+    if let place = networks.max(by: { ndcg($0) < ndcg($1) }), !trials[place].isComplete,
+      trials[place].checkpoint != nil
+    {
+      _ = try advance(trials[place].settings, place, to: .infinity, until: end)
+    }
+  }
+
+  func ndcg(_ place: Int?) -> Double { place.map { trials[$0].record.ndcg } ?? -1 }
+
+  // MARK: One network
+
+  /// Trains a network, or goes on with one, until it has had so many seconds.
+  ///
+  /// What an earlier search has kept of it is taken stage by stage, so that this search takes the same
+  /// course; training goes on where that ended.
+  ///
+  /// - Returns: its place among the trials; nil where it could not be trained.
+  func advance(
+    _ tried: PolicySettings, _ known: Int?, to seconds: Double, until end: Double
+  ) throws -> Int? {
+    let key = keys.key(tried, "auto")
+    var place = known
+    var had = place.map { trials[$0].record.seconds } ?? 0
+    if let place, trials[place].isComplete { return place }
+    let limit = min(seconds - had, end - spent)
+    // A few seconds more bring nothing to a network that has had minutes.
+    guard limit > 0.05 * min(seconds, had + limit) else { return place }
+    if place == nil { place = restored(tried, key) }
+    if let place, let next = trials[place].ahead.first {
+      take(next, place, after: had)
+      // A longer search than the one that kept them takes several at once.
+      while let further = trials[place].ahead.first, further.seconds <= seconds {
+        take(further, place, after: trials[place].record.seconds)
+      }
+      had = trials[place].record.seconds
+      let left = min(seconds - had, end - spent)
+      if trials[place].isComplete || !trials[place].ahead.isEmpty || left < 0.1 * limit
+        || !trials[place].record.isPartial
+      {
+        return place
+      }
+    }
+    if let place, trials[place].checkpoint == nil { return place }
+    return try train(
+      tried, place, key, had: had, seconds: min(seconds - had, end - spent))
+  }
+
+  /// Takes over what an earlier search has reached.
+  func take(_ stage: TrialRecord, _ place: Int, after had: Double) {
+    keptSeconds += stage.seconds - had
+    trials[place].record = stage
+    trials[place].ahead.removeFirst()
+    if !stage.isPartial { trials[place].stages.append(stage) }
+    trials[place].isComplete = trials[place].ahead.isEmpty && stage.share >= 1
+    if !networks.contains(place) { networks.append(place) }
+  }
+
+  func train(
+    _ tried: PolicySettings, _ place: Int?, _ key: String, had: Double, seconds: Double
+  ) throws -> Int? {
+    // Networks look at the clock at every step and keep what they have reached.
+    var own = surroundings(seconds, hardLimit: .infinity) { _ in }
+    own.checkpoint = place.flatMap { trials[$0].checkpoint }
+    let before = spent
+    let stages = place.map { trials[$0].stages } ?? []
+    var last = own.checkpoint
+    var savedAt = before
+    own.saving = { [self] checkpoint in
+      last = checkpoint
+      guard spent - savedAt > max(10, budget / 100) else { return }
+      savedAt = spent
+      var partial = checkpoint.record(tried, seconds: had + spent - before, at: spent)
+      partial.isPartial = true
+      keep(stages + [partial], checkpoint, key)
+    }
+    let trained: TrainedModel
+    do {
+      trained = try training(tried, data, own)
+    } catch let problem as Diagnostic {
+      passedOver.append("`\(tried.name)`: \(problem.message)")
+      return place
+    }
+    let best = trained.epochs.first { $0.epoch == trained.bestEpoch }
+    var record = TrialRecord(
+      values: tried.values, share: 1, ndcg: best?.validationNDCG ?? 0,
+      recall: best?.validationRecall ?? 0, seconds: had + spent - before)
+    if best?.validationNDCG == nil {
+      let judged = Judged(judge(trained.model, data.validation))
+      (record.ndcg, record.recall) = (judged.ndcg, judged.recall)
+    }
+    let epochs = tried.optionalInteger("n_epochs") ?? max(1, trained.epochs.count)
+    let isComplete = last?.isFinished ?? true || trained.epochs.count >= epochs
+    record.share = isComplete ? 1 : Double(trained.epochs.count) / Double(epochs)
+    record.policy = tried.policy.name
+    record.name = tried.name
+    record.at = spent
+    let trial = Trial(
+      settings: tried, record: record, model: trained.model, checkpoint: last,
+      isComplete: isComplete, key: key, stages: stages + [record])
+    if let place { trials[place] = trial } else { trials.append(trial) }
+    let now = place ?? trials.count - 1
+    if !networks.contains(now) { networks.append(now) }
+    if let last { keep(trial.stages, last, key) }
+    letGo()
+    return now
+  }
+
+  func keep(_ stages: [TrialRecord], _ checkpoint: TrainingCheckpoint, _ key: String) {
+    guard let store = context.trials else { return }
+    store.keep(weights: checkpoint.bytes, key)
+    store.keep(["stages": .array(stages.map(\.json))], key)
+  }
+
+  /// A network that an earlier search has trained, before its first stage.
+  func restored(_ tried: PolicySettings, _ key: String) -> Int? {
+    guard let list = context.trials?.trial(key)?["stages"]?.array,
+      let checkpoint = storedCheckpoint(key)
+    else { return nil }
+    let stages = list.compactMap { TrialRecord($0, values: tried.values) }
+    guard var record = stages.first else { return nil }
+    record.seconds = 0
+    trials.append(
+      Trial(
+        settings: tried, record: record, checkpoint: checkpoint, isComplete: false, key: key,
+        ahead: stages))
+    return trials.count - 1
+  }
+
+  func storedCheckpoint(_ key: String) -> TrainingCheckpoint? {
+    guard let bytes = context.trials?.weights(key),
+      let file = try? Safetensors(parsing: bytes, path: key)
+    else { return nil }
+    return try? TrainingCheckpoint(file, path: key)
+  }
+}
+
+extension TrainingCheckpoint {
+  /// The figures of a network that has come this far.
+  fileprivate func record(
+    _ settings: PolicySettings, seconds: Double, at: Double
+  ) -> TrialRecord {
+    let epochs = settings.optionalInteger("n_epochs") ?? max(1, epoch)
+    var record = TrialRecord(
+      values: settings.values, share: Double(epoch) / Double(epochs), ndcg: bestNDCG, recall: 0,
+      seconds: seconds)
+    record.policy = settings.policy.name
+    record.name = settings.name
+    record.at = at
+    return record
+  }
+}
