@@ -122,7 +122,7 @@ INLINE void normal_v(vf x, vf *cumulative, vf *density) {
   p = p * t + splat(1.421413741f);
   p = p * t + splat(-0.284496736f);
   p = p * t + splat(0.254829592f);
-  vf g = exp_v(-z * z);
+  vf g = exp_bounded_v(max_f(-z * z, splat(-80.0f)));
   vf tail = splat(0.5f) * p * t * g;  // 1 - Phi(|x|)
   *cumulative = select_f(x < splat(0), tail, splat(1.0f) - tail);
   *density = g;
@@ -345,15 +345,19 @@ static void gemm(long m, long n, long k, float alpha, const float *a, long row_s
   }
 }
 
+// A kind of epilogue of its own inside this file: rk_bias_activation without slopes.
+enum { activation_alone = 3 };
+
 // What an epilogue makes of a vector of products that starts at a row and column; `left` columns
 // remain. `c` is where the result goes.
 INLINE void finish(const rk_epilogue *e, int kind, vf x, long row, long column, long left, float *c,
                    long offset) {
   x += get(e->bias + column, 0, left);
-  if (kind == rk_bias_dropout_add) {
+  if (kind == rk_add_bias) {
+  } else if (kind == rk_bias_dropout_add) {
     if (e->dropout.threshold) x *= keep_v(row * e->columns + column, e->dropout);
     x += get(e->residual + offset, 0, left);
-  } else if (kind == rk_bias_activation) {
+  } else {
     vf y, slope;
     if (e->activation == rk_gelu) {
       vf cumulative, density;
@@ -373,7 +377,7 @@ INLINE void finish(const rk_epilogue *e, int kind, vf x, long row, long column, 
       y *= kept;
       slope *= kept;
     }
-    if (e->slopes) put(e->slopes + offset, 0, left, slope);
+    if (kind != activation_alone) put(e->slopes + offset, 0, left, slope);
     x = y;
   }
   put(c + offset, 0, left, x);
@@ -409,7 +413,7 @@ INLINE void gemm_finished(long m, long n, long k, const float *a, long lda, cons
 // One row: a register tile would compute MR of them. Four panels at once keep eight sums going, each
 // in the order in which a tile adds.
 INLINE void gemm_one_row(long n, long k, const float *a, const float *packed, const rk_epilogue *e,
-                         int kind, float *c) {
+                         int kind, float *c, long ldc) {
   for (long j = 0; j < n; j += 4 * NR) {
     vf acc[4][2];
     const float *b[4];
@@ -427,30 +431,31 @@ INLINE void gemm_one_row(long n, long k, const float *a, const float *packed, co
     }
     for (long q = 0; q < 4 && j + q * NR < n; q++) {
       long left = n - j - q * NR;
-      finish_tile(e, kind, acc + q, 1, 1, left < NR ? left : NR, 0, j + q * NR, c, n);
+      finish_tile(e, kind, acc + q, 1, 1, left < NR ? left : NR, 0, j + q * NR, c, ldc);
     }
   }
 }
 
+// Calls `function` with the epilogue's kind as a constant.
+#define BY_KIND(function, ...)                                                               \
+  switch (epilogue->kind) {                                                                  \
+    case rk_add_bias: function(__VA_ARGS__, epilogue, rk_add_bias, c, ldc); break;           \
+    case rk_bias_dropout_add:                                                                \
+      function(__VA_ARGS__, epilogue, rk_bias_dropout_add, c, ldc);                          \
+      break;                                                                                 \
+    default:                                                                                 \
+      if (epilogue->slopes)                                                                  \
+        function(__VA_ARGS__, epilogue, rk_bias_activation, c, ldc);                         \
+      else                                                                                   \
+        function(__VA_ARGS__, epilogue, activation_alone, c, ldc);                           \
+  }
+
 static void gemm_epilogue(long m, long n, long k, const float *a, long lda, const float *packed,
                           const rk_epilogue *epilogue, float *c, long ldc) {
   if (m == 1) {
-    switch (epilogue->kind) {
-      case rk_add_bias: gemm_one_row(n, k, a, packed, epilogue, rk_add_bias, c); return;
-      case rk_bias_dropout_add:
-        gemm_one_row(n, k, a, packed, epilogue, rk_bias_dropout_add, c);
-        return;
-      default: gemm_one_row(n, k, a, packed, epilogue, rk_bias_activation, c); return;
-    }
-  }
-  switch (epilogue->kind) {
-    case rk_add_bias:
-      gemm_finished(m, n, k, a, lda, packed, epilogue, rk_add_bias, c, ldc);
-      break;
-    case rk_bias_dropout_add:
-      gemm_finished(m, n, k, a, lda, packed, epilogue, rk_bias_dropout_add, c, ldc);
-      break;
-    default: gemm_finished(m, n, k, a, lda, packed, epilogue, rk_bias_activation, c, ldc);
+    BY_KIND(gemm_one_row, n, k, a, packed)
+  } else {
+    BY_KIND(gemm_finished, m, n, k, a, lda, packed)
   }
 }
 
@@ -544,28 +549,34 @@ static void bf16_pack(int transposed, long n, long k, const float *b, long ldb, 
   }
 }
 
-INLINE void bf16_tile(long pairs, const uint32_t *a, long row_stride, long column_stride,
-                      const uint32_t *b, vf acc[MB][2], long m) {
-  UNROLL for (int i = 0; i < MB; i++) acc[i][0] = acc[i][1] = (vf){0};
-  if (m == MB) {
+// A register tile of `rows` rows, a constant of at most MB; m of them are there.
+INLINE void bf16_tile_of(int rows, long pairs, const uint32_t *a, long row_stride,
+                         long column_stride, const uint32_t *b, vf acc[MB][2], long m) {
+  UNROLL for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = (vf){0};
+  if (m == rows) {
     for (long p = 0; p < pairs; p++, a += column_stride, b += NR) {
       vu b0 = load_u(b), b1 = load_u(b + VL);
-      UNROLL for (int i = 0; i < MB; i++) {
+      UNROLL for (int i = 0; i < rows; i++) {
         acc[i][0] = dot_pairs(acc[i][0], a[i * row_stride], b0);
         acc[i][1] = dot_pairs(acc[i][1], a[i * row_stride], b1);
       }
     }
   } else {
     long at[MB];
-    UNROLL for (int i = 0; i < MB; i++) at[i] = (i < m ? i : m - 1) * row_stride;
+    UNROLL for (int i = 0; i < rows; i++) at[i] = (i < m ? i : m - 1) * row_stride;
     for (long p = 0; p < pairs; p++, a += column_stride, b += NR) {
       vu b0 = load_u(b), b1 = load_u(b + VL);
-      UNROLL for (int i = 0; i < MB; i++) {
+      UNROLL for (int i = 0; i < rows; i++) {
         acc[i][0] = dot_pairs(acc[i][0], a[at[i]], b0);
         acc[i][1] = dot_pairs(acc[i][1], a[at[i]], b1);
       }
     }
   }
+}
+
+INLINE void bf16_tile(long pairs, const uint32_t *a, long row_stride, long column_stride,
+                      const uint32_t *b, vf acc[MB][2], long m) {
+  bf16_tile_of(MB, pairs, a, row_stride, column_stride, b, acc, m);
 }
 
 INLINE void bf16_store(vf acc[MB][2], float alpha, int accumulate, float *c, long ldc, long m,
@@ -614,29 +625,61 @@ static void bf16_gemm(long m, long n, long pairs, float alpha, const uint32_t *a
   }
 }
 
+INLINE void bf16_tiles_finished(int rows, long m, long n, long pairs, const uint32_t *a, long lda,
+                                const uint32_t *packed, const rk_epilogue *e, int kind, float *c,
+                                long ldc) {
+  for (long j = 0; j < n; j += NR)
+    for (long i = 0; i < m; i += rows) {
+      vf acc[MB][2];
+      long h = m - i < rows ? m - i : rows;
+      bf16_tile_of(rows, pairs, a + i * lda, lda, 1, packed + j * pairs, acc, h);
+      finish_tile(e, kind, acc, rows, h, n - j < NR ? n - j : NR, i, j, c, ldc);
+    }
+}
+
+// Tiles of equal heights: a short last tile costs as much as a whole one.
 INLINE void bf16_gemm_finished(long m, long n, long pairs, const uint32_t *a, long lda,
                                const uint32_t *packed, const rk_epilogue *e, int kind, float *c,
                                long ldc) {
-  for (long j = 0; j < n; j += NR)
-    for (long i = 0; i < m; i += MB) {
-      vf acc[MB][2];
-      long h = m - i < MB ? m - i : MB;
-      bf16_tile(pairs, a + i * lda, lda, 1, packed + j * pairs, acc, h);
-      finish_tile(e, kind, acc, MB, h, n - j < NR ? n - j : NR, i, j, c, ldc);
+  long tiles = (m + MB - 1) / MB, rows = (m + tiles - 1) / tiles;
+#define HEIGHT(h) \
+  if (h < MB && rows <= h) return bf16_tiles_finished(h, m, n, pairs, a, lda, packed, e, kind, c, ldc);
+  HEIGHT(2) HEIGHT(4) HEIGHT(6) HEIGHT(8) HEIGHT(10)
+#undef HEIGHT
+  bf16_tiles_finished(MB, m, n, pairs, a, lda, packed, e, kind, c, ldc);
+}
+
+// As `gemm_one_row`.
+INLINE void bf16_one_row(long n, long pairs, const uint32_t *a, const uint32_t *packed,
+                         const rk_epilogue *e, int kind, float *c, long ldc) {
+  for (long j = 0; j < n; j += 4 * NR) {
+    vf acc[4][2];
+    const uint32_t *b[4];
+    UNROLL for (int q = 0; q < 4; q++) {
+      acc[q][0] = acc[q][1] = (vf){0};
+      b[q] = packed + (j + q * NR < n ? j + q * NR : j) * pairs;
     }
+    for (long p = 0; p < pairs; p++) {
+      uint32_t x = a[p];
+      UNROLL for (int q = 0; q < 4; q++) {
+        acc[q][0] = dot_pairs(acc[q][0], x, load_u(b[q] + p * NR));
+        acc[q][1] = dot_pairs(acc[q][1], x, load_u(b[q] + p * NR + VL));
+      }
+    }
+    for (long q = 0; q < 4 && j + q * NR < n; q++) {
+      long left = n - j - q * NR;
+      finish_tile(e, kind, acc + q, 1, 1, left < NR ? left : NR, 0, j + q * NR, c, ldc);
+    }
+  }
 }
 
 static void bf16_gemm_epilogue(long m, long n, long pairs, const uint32_t *a, long lda,
                                const uint32_t *packed, const rk_epilogue *epilogue, float *c,
                                long ldc) {
-  switch (epilogue->kind) {
-    case rk_add_bias:
-      bf16_gemm_finished(m, n, pairs, a, lda, packed, epilogue, rk_add_bias, c, ldc);
-      break;
-    case rk_bias_dropout_add:
-      bf16_gemm_finished(m, n, pairs, a, lda, packed, epilogue, rk_bias_dropout_add, c, ldc);
-      break;
-    default: bf16_gemm_finished(m, n, pairs, a, lda, packed, epilogue, rk_bias_activation, c, ldc);
+  if (m == 1) {
+    BY_KIND(bf16_one_row, n, pairs, a, packed)
+  } else {
+    BY_KIND(bf16_gemm_finished, m, n, pairs, a, lda, packed)
   }
 }
 
@@ -802,29 +845,49 @@ static void column_sums(long m, long n, const float *x, float *sums) {
 
 // ---- layers ------------------------------------------------------------------------------------
 
+// `rows` rows side by side, a constant: the sums of one would wait for each other.
+INLINE void layer_norm_rows(int rows, long n, float epsilon, const float *x, const float *gamma,
+                            const float *beta, float *y, float *mean, float *inverse_deviation) {
+  vf s[4], q[4];
+  float centre[4], squares[4], inverse[4];
+  UNROLL for (int r = 0; r < rows; r++) s[r] = q[r] = (vf){0};
+  FOR_VECTORS(n) {
+    UNROLL for (int r = 0; r < rows; r++) s[r] += get(x + r * n, i_, n);
+  }
+  UNROLL for (int r = 0; r < rows; r++) centre[r] = sum_of(s[r]) / (float)n;
+  long j = 0;
+  for (; j + VL <= n; j += VL) {
+    UNROLL for (int r = 0; r < rows; r++) {
+      vf z = load(x + r * n + j) - splat(centre[r]);
+      q[r] += z * z;
+    }
+  }
+  UNROLL for (int r = 0; r < rows; r++) squares[r] = sum_of(q[r]);
+  for (; j < n; j++)
+    for (int r = 0; r < rows; r++)
+      squares[r] += (x[r * n + j] - centre[r]) * (x[r * n + j] - centre[r]);
+  UNROLL for (int r = 0; r < rows; r++)
+    inverse[r] = 1.0f / sqrtf(squares[r] / (float)n + epsilon);
+  FOR_VECTORS(n) {
+    vf g = get(gamma, i_, n), b = get(beta, i_, n);
+    UNROLL for (int r = 0; r < rows; r++)
+      put(y + r * n, i_, n, (get(x + r * n, i_, n) - splat(centre[r])) * splat(inverse[r]) * g + b);
+  }
+  for (int r = 0; r < rows; r++) {
+    mean[r] = centre[r];
+    inverse_deviation[r] = inverse[r];
+  }
+}
+
 static void layer_norm(long m, long n, float epsilon, const float *x, const float *gamma,
                        const float *beta, float *y, float *mean, float *inverse_deviation) {
-  for (long r = 0; r < m; r++) {
-    const float *row = x + r * n;
-    float *out = y + r * n;
-    vf s = {0};
-    FOR_VECTORS(n) s += get(row, i_, n);
-    float centre = sum_of(s) / (float)n;
-    vf q = {0};
-    long j = 0;
-    for (; j + VL <= n; j += VL) {
-      vf z = load(row + j) - splat(centre);
-      q += z * z;
-    }
-    float squares = sum_of(q);
-    for (; j < n; j++) squares += (row[j] - centre) * (row[j] - centre);
-    float inverse = 1.0f / sqrtf(squares / (float)n + epsilon);
-    FOR_VECTORS(n)
-    put(out, i_, n,
-        (get(row, i_, n) - splat(centre)) * splat(inverse) * get(gamma, i_, n) + get(beta, i_, n));
-    mean[r] = centre;
-    inverse_deviation[r] = inverse;
-  }
+  long r = 0;
+  for (; r + 4 <= m; r += 4)
+    layer_norm_rows(4, n, epsilon, x + r * n, gamma, beta, y + r * n, mean + r,
+                    inverse_deviation + r);
+  for (; r < m; r++)
+    layer_norm_rows(1, n, epsilon, x + r * n, gamma, beta, y + r * n, mean + r,
+                    inverse_deviation + r);
 }
 
 static void layer_norm_backward(long m, long n, const float *dy, const float *x,
@@ -922,17 +985,68 @@ static void embed_backward(long count, long n, const int32_t *tokens, const int3
 
 // ---- attention ---------------------------------------------------------------------------------
 
-// Query rows are taken in blocks of QB; keys after the block are never multiplied (the causal upper
-// triangle is skipped but for the block's own). Scores live in a block of QB x keys only, and the
-// backward pass makes the probabilities again from the stored log-sum-exp (as FlashAttention does:
-// Dao et al. 2022, section 3.1).
-enum { QB = 4 * MR };
+// Query rows are taken in blocks; keys after the block are never multiplied (the causal upper triangle
+// is skipped but for the block's own). Scores live in a block of queries x keys only, and the backward
+// pass makes the probabilities again from the stored log-sum-exp (as FlashAttention does: Dao et al.
+// 2022, section 3.1).
+//
+// Forward, a block is QN queries and its scores are transposed, [keys, QN]: a query is a lane, so
+// that maxima and sums over keys need no reduction across lanes. Backward, a block is QB queries.
+enum { QB = 4 * MR, QN = 2 * NR };
 
 static long padded(long n) { return (n + NR - 1) / NR * NR; }
 
 static size_t attention_scratch(int width, int longest) {
   long keys = padded(longest);
-  return (size_t)(2 * keys * width + (2 * QB + 1) * keys + KC * NR);
+  return (size_t)(2 * keys * width + (2 * QB + 1) * keys + QN * (keys + width) + KC * NR);
+}
+
+// log(x) of a normal x > 0
+INLINE vf log_v(vf x) {
+  vi bits = (vi)x;
+  vf exponent = __builtin_convertvector((bits >> 23) - 127, vf);
+  vf mantissa = (vf)((bits & 0x7fffff) | 0x3f800000);
+  return exponent * splat(0.69314718f) + log1p_v(mantissa - splat(1.0f));
+}
+
+// Turns a vector of queries' scores into exponentials: `s` holds those of key j at s[j * QN], of which
+// `all` are seen by every lane, and key all + i by the lanes from i + 1 on, to `seen` keys in all.
+// Keys from there to `filled` get zeros.
+INLINE void exp_lanes(float *s, long all, long seen, long filled, vf *high, vf *sum) {
+  vu lanes = lane_numbers();
+  vf high0 = splat(-INFINITY), high1 = high0, sum0 = {0}, sum1 = {0};
+  long j = 0;
+  for (; j + 2 <= all; j += 2) {
+    high0 = max_f(high0, load(s + j * QN));
+    high1 = max_f(high1, load(s + j * QN + QN));
+  }
+  if (j < all) high0 = max_f(high0, load(s + j * QN));
+  for (j = all; j < seen; j++) {
+    vi sees = (vi)(lanes > (uint32_t)(j - all));
+    high1 = max_f(high1, select_f(sees, load(s + j * QN), splat(-INFINITY)));
+  }
+  vf most = max_f(high0, high1);
+  for (j = 0; j + 2 <= all; j += 2) {
+    vf x = exp_v(load(s + j * QN) - most), y = exp_v(load(s + j * QN + QN) - most);
+    store(s + j * QN, x);
+    store(s + j * QN + QN, y);
+    sum0 += x;
+    sum1 += y;
+  }
+  if (j < all) {
+    vf x = exp_v(load(s + j * QN) - most);
+    store(s + j * QN, x);
+    sum0 += x;
+  }
+  for (j = all; j < seen; j++) {
+    vi sees = (vi)(lanes > (uint32_t)(j - all));
+    vf x = select_f(sees, exp_v(load(s + j * QN) - most), splat(0));
+    store(s + j * QN, x);
+    sum0 += x;
+  }
+  for (; j < filled; j++) store(s + j * QN, splat(0));
+  *high = most;
+  *sum = sum0 + sum1;
 }
 
 static void attention(const float *qkv, int heads, int width, int causal, const int32_t *offsets,
@@ -940,27 +1054,38 @@ static void attention(const float *qkv, int heads, int width, int causal, const 
   long d = (long)heads * width, ld = 3 * d;
   float scale = 1 / sqrtf((float)width);
   for (int s = 0; s < sequences; s++) {
-    long first = offsets[s], length = offsets[s + 1] - first, keys = padded(length);
-    float *packed_k = scratch, *p = packed_k + keys * width, *rest = p + QB * keys;
+    long first = offsets[s], length = offsets[s + 1] - first;
+    float *packed_q = scratch, *scores = packed_q + QN * width, *rest = scores + QN * padded(length);
     for (int h = 0; h < heads; h++) {
       const float *q = qkv + first * ld + h * width, *k = q + d, *v = k + d;
-      pack(1, length, width, k, ld, packed_k);
-      for (long r = 0; r < length; r += QB) {
-        long rows = length - r < QB ? length - r : QB, seen = causal ? r + rows : length;
-        float inverse[QB];
-        gemm_packed(rows, seen, width, scale, q + r * ld, ld, 1, packed_k, 0, p, keys);
-        for (long i = 0; i < rows; i++) {
-          float *row = p + i * keys, max, sum;
-          long n = causal ? r + i + 1 : length;
-          exp_rows(1, n, row, keys, &max, &sum);
-          lse[(first + r + i) * heads + h] = max + logf(sum);
-          inverse[i] = 1 / sum;
-          for (long j = n; j < seen; j++) row[j] = 0;
+      for (long r = 0; r < length; r += QN) {
+        long rows = length - r < QN ? length - r : QN, keys = causal ? r + rows : length;
+        float inverse[QN];
+        pack(1, rows, width, q + r * ld, ld, packed_q);
+        for (long i = 0; i < rows; i += NR) {
+          long seen = causal && r + i + NR < keys ? r + i + NR : keys;
+          // Whole panels: queries past the end are zeros.
+          gemm_packed(seen, NR, width, scale, k, ld, 1, packed_q + i * width, 0, scores + i, QN);
         }
-        float *o = out + (first + r) * d + h * width;
-        gemm(rows, width, seen, 1, p, keys, 1, v, ld, 0, o, d, rest);
-        for (long i = 0; i < rows; i++, o += d) {
-          FOR_VECTORS(width) put(o, i_, width, get(o, i_, width) * splat(inverse[i]));
+        for (long i = 0; i < rows; i += VL) {
+          vf high, sum;
+          long all = causal ? r + i + 1 : keys;
+          long seen = causal && r + i + VL < keys ? r + i + VL : keys;
+          exp_lanes(scores + i, all < keys ? all : keys, seen, keys, &high, &sum);
+          vf logs = high + log_v(sum);
+          store(inverse + i, splat(1.0f) / sum);
+          for (long l = 0; l < VL && i + l < rows; l++)
+            lse[(first + r + i + l) * heads + h] = logs[l];
+        }
+        // Each row group adds up to its own last key.
+        for (long i = 0; i < rows; i += MR) {
+          long group = rows - i < MR ? rows - i : MR;
+          float *o = out + (first + r + i) * d + h * width;
+          gemm(group, width, causal ? r + i + group : keys, 1, scores + i, 1, QN, v, ld, 0, o, d, rest);
+          for (long l = 0; l < group; l++, o += d) {
+            vf factor = splat(inverse[i + l]);
+            FOR_VECTORS(width) put(o, i_, width, get(o, i_, width) * factor);
+          }
         }
       }
     }

@@ -63,7 +63,7 @@ private final class Codes: Sendable {
   func lookUp(_ string: String) -> Int32? { table.withLock { $0.code(of: string) } }
 
   func lookUp(_ strings: [String]) -> [Int32?] {
-    table.withLock { table in strings.map { table.code(of: $0) } }
+    table.withLock { $0.codes(of: strings) }
   }
 
   func insert(_ string: String) -> (code: Int32, isNew: Bool) {
@@ -90,18 +90,44 @@ private struct CodeTable {
     if size > slots.count { resize(to: size) }
   }
 
-  func code(of string: String) -> Int32? {
-    let hash = CodeTable.hash(string)
+  func code(of string: String) -> Int32? { code(of: string, CodeTable.hash(string)) }
+
+  private func code(of string: String, _ hash: UInt64) -> Int32? {
     let place = place(of: string, hash)
     let slot = slots[place]
-    return slot == 0 ? nil : Int32(truncatingIfNeeded: slot & 0xffff_ffff) - 1
+    return slot == 0 ? nil : Int32(CodeTable.code(slot))
+  }
+
+  /// The codes of many strings. Slots, and then the strings they name, are read for all before the
+  /// first is compared: a table that is not in the cache would else make each string wait for two
+  /// reads of memory.
+  func codes(of wanted: [String]) -> [Int32?] {
+    let mask = slots.count - 1
+    let hashes = wanted.map(CodeTable.hash)
+    let found = slots.withUnsafeBufferPointer { slots in
+      hashes.map { slots[Int(truncatingIfNeeded: $0 >> 32) & mask] }
+    }
+    let named = zip(found, hashes).map { slot, hash in
+      slot >> 32 == hash >> 32 && slot != 0 ? strings[CodeTable.code(slot)] : nil
+    }
+    return wanted.indices.map { i in
+      if let known = named[i], CodeTable.areSame(known, wanted[i]) {
+        return Int32(CodeTable.code(found[i]))
+      }
+      return found[i] == 0 ? nil : code(of: wanted[i], hashes[i])
+    }
+  }
+
+  /// The code in a slot that is taken.
+  private static func code(_ slot: UInt64) -> Int {
+    Int(truncatingIfNeeded: slot & 0xffff_ffff) - 1
   }
 
   mutating func insert(_ string: String) -> (code: Int32, isNew: Bool) {
     let hash = CodeTable.hash(string)
     let place = place(of: string, hash)
     if slots[place] != 0 {
-      return (Int32(truncatingIfNeeded: slots[place] & 0xffff_ffff) - 1, false)
+      return (Int32(CodeTable.code(slots[place])), false)
     }
     let code = Int32(strings.count)
     strings.append(string)
@@ -119,8 +145,7 @@ private struct CodeTable {
       let slot = slots[place]
       if slot == 0 { return place }
       if slot >> 32 == hash >> 32 {
-        let known = strings[Int(truncatingIfNeeded: slot & 0xffff_ffff) - 1]
-        if CodeTable.areSame(known, string) { return place }
+        if CodeTable.areSame(strings[CodeTable.code(slot)], string) { return place }
       }
       place = (place + 1) & mask
     }

@@ -2,6 +2,7 @@ package import Columns
 package import Domain
 package import Kernels
 package import Models
+import Neural
 package import VectorIndex
 
 /// One published set of trained models; the next one replaces it by one swap.
@@ -21,6 +22,7 @@ package struct Generation: Sendable {
 package final class ServedModel: Sendable {
   package let name: String
   package let policy: PolicySettings
+  /// Its networks multiply in the policy's `precision`, by default in bfloat16 where the processor does.
   package let model: any Recommender
   /// The item of each token.
   package let vocabulary: [ItemID]
@@ -42,6 +44,12 @@ package final class ServedModel: Sendable {
   ) {
     self.name = name
     self.policy = policy
+    let wanted =
+      policy.policy.parameter("precision") == nil ? nil : policy.optionalText("precision")
+    let precision =
+      wanted.flatMap(Precision.init(rawValue:))
+      ?? (kernels.hasNativeBFloat16 ? .bfloat16 : .float32)
+    let model = model.encoding(in: precision)
     self.model = model
     self.vocabulary = vocabulary
     self.evaluation = evaluation

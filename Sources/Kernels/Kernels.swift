@@ -266,6 +266,23 @@ extension Kernels {
     table.pointee.bf16_gemm_epilogue(m, n, pairs, a, rowStride, packed, &epilogue, c, n)
   }
 
+  /// The same for the columns from `first` on: `columns` of them, into rows of `stride` floats.
+  ///
+  /// - Parameters:
+  ///   - packed: all columns of B; `first` must be one at which `canMultiply(from:)`.
+  ///   - epilogue: of the columns from `first` on; its arrays have rows of `stride` too.
+  package func multiplyPairs(
+    rows m: Int, from first: Int, columns n: Int, pairs: Int, _ a: UnsafePointer<BFloat16Pair>,
+    rowStride: Int, _ packed: UnsafePointer<BFloat16Pair>, _ epilogue: Epilogue,
+    into c: UnsafeMutablePointer<Float>, stride: Int
+  ) {
+    precondition(canMultiply(from: first), "column \(first) begins no panel")
+    var epilogue = epilogue.c
+    epilogue.columns = n
+    table.pointee.bf16_gemm_epilogue(
+      m, n, pairs, a, rowStride, packed + first * pairs, &epilogue, c, stride)
+  }
+
   /// `exp(A · B)` in bfloat16, by rows and by pairs of rows, with each row's sum before rounding.
   ///
   /// Every product must lie within ±60.

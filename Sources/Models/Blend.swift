@@ -1,6 +1,6 @@
 package import Domain
 package import Kernels
-import Neural
+package import Neural
 
 /// Several models as one: the weighted sum of where each item stands in each of them.
 package final class Blend: Recommender {
@@ -33,6 +33,13 @@ package final class Blend: Recommender {
   package var answersWithoutHistory: Bool { parts.contains { $0.model.answersWithoutHistory } }
   package var maximumLength: Int { parts.map(\.model.maximumLength).max() ?? 1 }
   package var usesTimes: Bool { parts.contains { $0.model.usesTimes } }
+
+  package func encoding(in precision: Precision) -> any Recommender {
+    Blend(
+      parts: parts.map {
+        Part(name: $0.name, model: $0.model.encoding(in: precision), weight: $0.weight)
+      }, standing: standing)
+  }
 
   package func score(_ histories: [History], into scores: UnsafeMutablePointer<Float>) {
     let count = histories.count * itemCount

@@ -18,14 +18,27 @@ package final class NeuralModel: VectorRecommender {
   /// Unchecked: a pass is in the pool or with one query, never both.
   private struct Idle: @unchecked Sendable { let pass: any NetworkPass }
 
-  /// - Parameter parameters: laid out by the network's layout; the model owns it from now on.
-  package init(_ configuration: NeuralConfiguration, parameters: Buffer, kernels: Kernels) {
+  /// - Parameters:
+  ///   - parameters: laid out by the network's layout; the model owns it from now on.
+  ///   - precision: of the products of encoding. Item vectors and scores are floats always.
+  package init(
+    _ configuration: NeuralConfiguration, parameters: Buffer, kernels: Kernels,
+    precision: Precision = .float32
+  ) {
     self.configuration = configuration
     self.kernels = kernels
     let network = configuration.network
     self.network = network
     weights = PackedWeights(
-      network.layout, parameters: parameters, kernels: kernels, includingItems: false)
+      network.layout, parameters: parameters, kernels: kernels, precision: precision,
+      includingItems: false)
+  }
+
+  package func encoding(in precision: Precision) -> any Recommender {
+    precision == weights.precision
+      ? self
+      : NeuralModel(
+        configuration, parameters: weights.parameters, kernels: kernels, precision: precision)
   }
 
   /// The vectors of sequences that `network.append` put into a batch, `[sequences, d]`.

@@ -1,6 +1,6 @@
 package import Domain
 package import Kernels
-import Neural
+package import Neural
 
 /// A trained model of any kind: it scores every item of its vocabulary for a history.
 ///
@@ -26,6 +26,9 @@ package protocol Recommender: Sendable {
   /// - Parameter scores: `[histories, N]`, overwritten.
   func score(_ histories: [History], into scores: UnsafeMutablePointer<Float>)
 
+  /// The same model with the products of its networks in that precision; itself where it has none.
+  func encoding(in precision: Precision) -> any Recommender
+
   /// The model as a weight file. Its metadata hold `model`, the kind, and `version`; equal
   /// models give equal bytes.
   func safetensors() -> Safetensors
@@ -40,6 +43,7 @@ extension Recommender {
   package var maximumLength: Int { .max }
   package var usesTimes: Bool { false }
   package var answersWithoutHistory: Bool { false }
+  package func encoding(in precision: Precision) -> any Recommender { self }
 
   /// The score of every item, `[N]`.
   package func scores(of history: History) -> [Float] {

@@ -1,6 +1,6 @@
 package import Domain
 package import Kernels
-import Neural
+package import Neural
 
 /// Two stages: a retriever names candidates, a ranker orders them.
 ///
@@ -42,6 +42,12 @@ package final class RetrieveRank: Recommender {
   package var answersWithoutHistory: Bool { ranker.answersWithoutHistory }
   package var maximumLength: Int { max(retriever.maximumLength, ranker.maximumLength) }
   package var usesTimes: Bool { retriever.usesTimes || ranker.usesTimes }
+
+  package func encoding(in precision: Precision) -> any Recommender {
+    RetrieveRank(
+      retriever: retriever.encoding(in: precision), ranker: ranker.encoding(in: precision),
+      stages: stages)
+  }
 
   package func score(_ histories: [History], into scores: UnsafeMutablePointer<Float>) {
     let n = itemCount

@@ -48,12 +48,23 @@ package final class SASRec: VectorRecommender {
   package let kernels: Kernels
 
   /// - Parameter parameters: laid out by `TransformerLayout`; the model owns it from now on.
-  package init(_ configuration: SASRecConfiguration, parameters: Buffer, kernels: Kernels) {
+  package init(
+    _ configuration: SASRecConfiguration, parameters: Buffer, kernels: Kernels,
+    precision: Precision = .float32
+  ) {
     self.configuration = configuration
     self.kernels = kernels
     neural = NeuralModel(
-      NeuralConfiguration(configuration), parameters: parameters, kernels: kernels)
+      NeuralConfiguration(configuration), parameters: parameters, kernels: kernels,
+      precision: precision)
     layout = neural.weights.layout
+  }
+
+  package func encoding(in precision: Precision) -> any Recommender {
+    precision == weights.precision
+      ? self
+      : SASRec(
+        configuration, parameters: weights.parameters, kernels: kernels, precision: precision)
   }
 
   package var weights: PackedWeights { neural.weights }

@@ -37,6 +37,31 @@ struct LinearProducts {
       epilogue ?? layer.bias.map { .bias(weights.parameter($0)) }, into: out)
   }
 
+  /// Columns of `out = x · Wᵀ + bias`, into rows of `stride` floats.
+  ///
+  /// - Parameter columns: begin where `canMultiply(from:)`.
+  func apply(
+    _ layer: ParameterLayout.Linear, columns: Range<Int>, to x: UnsafePointer<Float>, rows: Int,
+    _ weights: PackedWeights, into out: UnsafeMutablePointer<Float>, stride: Int
+  ) {
+    let packed = weights.packed(layer, .forward)
+    let epilogue = Epilogue.bias(weights.bias(layer) + columns.lowerBound)
+    switch weights.precision {
+    case .float32:
+      kernels.multiplyPacked(
+        rows: rows, from: columns.lowerBound, columns: columns.count, depth: layer.inputs, x,
+        rowStride: layer.inputs, packed, epilogue, into: out, stride: stride)
+    case .bfloat16:
+      let count = (layer.inputs + 1) / 2
+      let left = pairs(left)
+      kernels.roundRows(
+        rows: rows, columns: layer.inputs, x, xStride: layer.inputs, into: left, stride: count)
+      kernels.multiplyPairs(
+        rows: rows, from: columns.lowerBound, columns: columns.count, pairs: count, left,
+        rowStride: count, pairs(packed), epilogue, into: out, stride: stride)
+    }
+  }
+
   /// `dx = dy · W`
   func applyBackward(
     _ layer: ParameterLayout.Linear, to dy: UnsafePointer<Float>, rows: Int,

@@ -83,7 +83,6 @@ extension NetworkPass {
   package func encodeLast(
     _ batch: PackedBatch, _ weights: PackedWeights
   ) -> UnsafeMutablePointer<Float> {
-    precondition(weights.precision == .float32, "histories are encoded in single precision")
     let hidden = forward(batch, weights, dropout: 0, seed: 0)
     let d = weights.layout.width
     for s in 0..<batch.sequenceCount {

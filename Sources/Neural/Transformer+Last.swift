@@ -2,11 +2,10 @@ import Kernels
 
 extension TransformerPass {
   /// In the last block only keys and values are needed for the older inputs, so queries, attention and
-  /// the feed-forward layer run for one row of each sequence.
+  /// the feed-forward layer run for one row of each sequence. Products are in the weights' precision.
   package func encodeLast(
     _ batch: PackedBatch, _ weights: PackedWeights
   ) -> UnsafeMutablePointer<Float> {
-    precondition(weights.precision == .float32, "histories are encoded in single precision")
     let t = batch.tokenCount
     let d = shape.width
     let f = shape.innerWidth
@@ -14,7 +13,8 @@ extension TransformerPass {
     let wide = t * max(3 * d, f)
     arena.reset(
       count: 4 * t * d + wide + t * (4 + shape.heads) + 2 * scratchCount(batch)
-        + sequences * (6 * d + 2 * f) + batch.longest + 16,
+        + sequences * (6 * d + 2 * f) + batch.longest + 16
+        + LinearProducts.count(rows: t, widest: layout.table.widest, scratch: 0),
       pieces: 32)
     let x = arena.take(t * d)
     let normed = arena.take(t * d)
@@ -24,6 +24,8 @@ extension TransformerPass {
     let inverse = arena.take(t)
     let logSumExp = arena.take(t * shape.heads)
     let scratch = arena.take(scratchCount(batch))
+    let products = LinearProducts(
+      rows: t, widest: layout.table.widest, scratch: 0, from: arena, kernels)
     kernels.embed(
       count: t, columns: d, tokens: batch.tokens, places: batch.places,
       items: weights.parameter(layout.items), positions: weights.parameter(layout.positions),
@@ -36,19 +38,16 @@ extension TransformerPass {
       inner: UnsafeMutablePointer<Float>
     ) {
       let block = layout.blocks[i]
-      kernels.multiplyPacked(
-        rows: rows, columns: d, depth: d, attended, rowStride: d,
-        weights.packed(block.out, .forward),
+      products.apply(
+        block.out, to: attended, rows: rows, weights,
         .residual(x, bias: weights.bias(block.out), .none), into: x)
       norm(weights, block.norm2Gamma, block.norm2Beta, rows, x, normed, mean, inverse)
-      kernels.multiplyPacked(
-        rows: rows, columns: f, depth: d, normed, rowStride: d,
-        weights.packed(block.up, .forward),
+      products.apply(
+        block.up, to: normed, rows: rows, weights,
         .activation(
           shape.activation, bias: weights.bias(block.up), .none, slopes: nil), into: inner)
-      kernels.multiplyPacked(
-        rows: rows, columns: d, depth: f, inner, rowStride: f,
-        weights.packed(block.down, .forward),
+      products.apply(
+        block.down, to: inner, rows: rows, weights,
         .residual(x, bias: weights.bias(block.down), .none), into: x)
     }
 
@@ -56,12 +55,9 @@ extension TransformerPass {
       let block = layout.blocks[i]
       norm(weights, block.norm1Gamma, block.norm1Beta, t, x, normed, mean, inverse)
       if i == shape.blocks - 1, kernels.canMultiply(from: d) {
-        keysAndValues(block, batch, weights, normed, into: inner)
+        keysAndValues(block, batch, weights, products, normed, into: inner)
       } else {
-        kernels.multiplyPacked(
-          rows: t, columns: 3 * d, depth: d, normed, rowStride: d,
-          weights.packed(block.qkv, .forward), .bias(weights.bias(block.qkv)),
-          into: inner)
+        products.apply(block.qkv, to: normed, rows: t, weights, into: inner)
       }
       guard i == shape.blocks - 1 else {
         kernels.attention(
@@ -95,19 +91,18 @@ extension TransformerPass {
   /// `[T, 3d]`; the other queries are not written.
   private func keysAndValues(
     _ block: TransformerLayout.Block, _ batch: PackedBatch, _ weights: PackedWeights,
-    _ normed: UnsafePointer<Float>, into qkv: UnsafeMutablePointer<Float>
+    _ products: LinearProducts, _ normed: UnsafePointer<Float>,
+    into qkv: UnsafeMutablePointer<Float>
   ) {
     let d = shape.width
-    let packed = weights.packed(block.qkv, .forward)
-    let bias = weights.bias(block.qkv)
-    kernels.multiplyPacked(
-      rows: batch.tokenCount, from: d, columns: 2 * d, depth: d, normed, rowStride: d, packed,
-      .bias(bias + d), into: qkv + d, stride: 3 * d)
+    products.apply(
+      block.qkv, columns: d..<3 * d, to: normed, rows: batch.tokenCount, weights, into: qkv + d,
+      stride: 3 * d)
     for s in 0..<batch.sequenceCount {
       let newest = Int(batch.offsets[s + 1]) - 1
-      kernels.multiplyPacked(
-        rows: 1, from: 0, columns: d, depth: d, normed + newest * d, rowStride: d, packed,
-        .bias(bias), into: qkv + newest * 3 * d, stride: 3 * d)
+      products.apply(
+        block.qkv, columns: 0..<d, to: normed + newest * d, rows: 1, weights,
+        into: qkv + newest * 3 * d, stride: 3 * d)
     }
   }
 

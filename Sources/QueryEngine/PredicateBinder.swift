@@ -351,7 +351,7 @@ struct PredicateBinder {
         "IN needs a plain value, not \(bound.type.name)", operand.span,
         help: "Use array_has_any(column, ['a', 'b']).")?.scalar
     }
-    var values: Set<Value> = []
+    var values: [Value] = []
     var hasNull = false
     var isDouble = bound.type == .double
     var others: [Scalar] = []
@@ -359,7 +359,7 @@ struct PredicateBinder {
     values.reserveCapacity(elements.count)
     for element in elements {
       if bound.type == .string, case .string(let text) = element.kind {
-        values.insert(.string(text))
+        values.append(.string(text))
         continue
       }
       guard let one = bind(element) else {
@@ -376,7 +376,7 @@ struct PredicateBinder {
           ? value : constant(one, as: bound.type)
         if let fitting {
           if case .double = fitting { isDouble = true }
-          values.insert(fitting)
+          values.append(fitting)
           continue
         }
       } else if let other = compare(.equal, operand, element) {
@@ -394,9 +394,9 @@ struct PredicateBinder {
     var scalar = bound.scalar
     if isDouble {
       scalar = asDouble(bound)
-      values = Set(values.map { Scalar.converted($0, to: .double) })
+      values = values.map { Scalar.converted($0, to: .double) }
     }
-    return others.reduce(.member(scalar, values, hasNull: hasNull)) { .or($0, $1) }
+    return others.reduce(.member(scalar, ValueList(values), hasNull: hasNull)) { .or($0, $1) }
   }
 
   // MARK: Functions

@@ -43,10 +43,10 @@ extension Scalar {
       let (l, r) = (left.evaluate(cells), right.evaluate(cells))
       if l.isNull || r.isNull { return .null }
       return .bool(Scalar.compared(op, l, r))
-    case .member(let operand, let set, let hasNull):
+    case .member(let operand, let list, let hasNull):
       let value = operand.evaluate(cells)
       if value.isNull { return .null }
-      if set.contains(value) { return .bool(true) }
+      if list.contains(value) { return .bool(true) }
       return hasNull ? .null : .bool(false)
     case .like(let operand, let pattern):
       guard case .string(let text) = operand.evaluate(cells) else { return .null }

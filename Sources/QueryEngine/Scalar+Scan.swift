@@ -177,8 +177,8 @@ struct PredicateScan {
       guard let code = dictionary.code(of: text) else { return present(column) }
       if column.codesAreRows { return rows([code], column) }
       return scan(codes, column) { $0 == code }
-    case .member(.column, let set, hasNull: false) where column.codesAreRows:
-      return rows(dictionary.codes(of: PredicateScan.texts(set)), column)
+    case .member(.column, let list, hasNull: false) where column.codesAreRows:
+      return rows(dictionary.codes(of: PredicateScan.texts(list)), column)
     case .compare(.notEqual, .column, .constant(.string(let text))),
       .compare(.notEqual, .constant(.string(let text)), .column):
       let code = dictionary.code(of: text) ?? -1
@@ -197,9 +197,9 @@ struct PredicateScan {
     }
     let ofNull = verdict(.null)
     var verdicts: [UInt8] = []
-    if case .member(.column, let set, let hasNull) = condition {
+    if case .member(.column, let list, let hasNull) = condition {
       verdicts = Array(repeating: hasNull ? 2 : 0, count: dictionary.count)
-      for case let code? in dictionary.codes(of: PredicateScan.texts(set)) {
+      for case let code? in dictionary.codes(of: PredicateScan.texts(list)) {
         verdicts[Int(code)] = 1
       }
     } else {
@@ -229,8 +229,8 @@ struct PredicateScan {
     return truth
   }
 
-  private static func texts(_ values: Set<Value>) -> [String] {
-    values.compactMap { value in
+  private static func texts(_ list: ValueList) -> [String] {
+    list.values.compactMap { value in
       if case .string(let text) = value { text } else { nil }
     }
   }
@@ -284,8 +284,8 @@ struct PredicateScan {
       if let truth = compare(op, columns[place], constant) { return truth }
     case .compare(let op, .constant(let constant), .column(let place)):
       if let truth = compare(op.flipped, columns[place], constant) { return truth }
-    case .member(.column(let place), let set, let hasNull):
-      if let truth = member(columns[place], set) {
+    case .member(.column(let place), let list, let hasNull):
+      if let truth = member(columns[place], list) {
         return hasNull ? unknownUnlessTrue(truth) : truth
       }
     default: break
@@ -354,25 +354,25 @@ struct PredicateScan {
     }
   }
 
-  private func member(_ column: Column, _ set: Set<Value>) -> Truth? {
+  private func member(_ column: Column, _ list: ValueList) -> Truth? {
     switch column.values {
     case .int(let values):
       var wanted: Set<Int64> = []
-      for value in set {
+      for value in list.values {
         guard case .int(let number) = value else { return nil }
         wanted.insert(number)
       }
       return scan(values, column) { wanted.contains($0) }
     case .double(let values):
       var wanted: Set<Double> = []
-      for value in set {
+      for value in list.values {
         guard case .double(let number) = value else { return nil }
         wanted.insert(number)
       }
       return scan(values, column) { wanted.contains($0) }
     case .timestamp(let values):
       var wanted: Set<Int64> = []
-      for value in set {
+      for value in list.values {
         guard case .timestamp(let time) = value else { return nil }
         wanted.insert(time.microsecondsSinceEpoch)
       }

@@ -64,7 +64,7 @@ indirect enum Scalar: Sendable {
   /// Both sides have one type.
   case compare(Expression.BinaryOperator, Scalar, Scalar)
   /// Whether the value is one of constants of its type.
-  case member(Scalar, Set<Value>, hasNull: Bool)
+  case member(Scalar, ValueList, hasNull: Bool)
   case like(Scalar, LikePattern)
   case search(Scalar, RegularExpression)
   /// Both sides whole numbers, or both decimals.

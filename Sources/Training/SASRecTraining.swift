@@ -87,8 +87,8 @@ package enum SASRecTraining: Policy {
           + "of them: it lifted NDCG@10 on ML-1M."),
       Hyperparameter(
         "precision", .choice(["float32", "bfloat16"]),
-        "What matrix products multiply in training; by default `bfloat16` where the processor does "
-          + "so in hardware."),
+        "What matrix products multiply in training and in encoding histories for queries; by default "
+          + "`bfloat16` where the processor does so in hardware. Evaluation is in `float32`."),
       Hyperparameter(
         "sample_seed", aliases: ["seed"], .integer(0...Int(Int32.max)), default: .integer(42),
         "The seed of everything random in training."),

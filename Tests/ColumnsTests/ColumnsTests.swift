@@ -193,4 +193,18 @@ struct SeededGenerator: RandomNumberGenerator {
     #expect(early.count == 3)
     #expect(dictionary[3] == "c")
   }
+
+  @Test func `finds many at once as one by one`() {
+    var dictionary = StringDictionary()
+    // Ids of every length, so that slots collide and strings are short and long.
+    let held = (0..<3_000).map { "item-\($0)" + String(repeating: "x", count: $0 % 23) }
+    for id in held.prefix(2_000) { _ = dictionary.intern(id) }
+    let early = dictionary
+    for id in held.dropFirst(2_000) { _ = dictionary.intern(id) }
+    let wanted = held.reversed() + ["", "nobody", "item-1", "item-1"]
+    #expect(dictionary.codes(of: wanted) == wanted.map { dictionary.code(of: $0) })
+    #expect(dictionary.codes(of: held) == held.indices.map { Int32($0) })
+    #expect(early.codes(of: wanted) == wanted.map { early.code(of: $0) })
+    #expect(StringDictionary().codes(of: wanted).allSatisfy { $0 == nil })
+  }
 }

@@ -88,7 +88,7 @@ import Testing
     var source = Source(state: 12)
     let sizes = [
       (1, 1, 1), (1, 33, 9), (1, 160, 64), (1, 270, 5), (13, 32, 8), (14, 33, 9), (30, 70, 24),
-      (5, 16, 2), (26, 64, 3),
+      (5, 16, 2), (26, 64, 3), (2, 33, 4), (4, 40, 6), (7, 32, 5), (10, 31, 7), (50, 65, 8),
     ]
     for (m, n, k) in sizes {
       let x = source.array(m * k)
@@ -178,6 +178,58 @@ import Testing
               later[row * stride..<row * stride + 128] == together[row * n + 64..<(row + 1) * n])
             #expect(later[row * stride + 128..<(row + 1) * stride].allSatisfy { $0 == 7 })
           }
+        }
+      }
+    }
+  }
+
+  @Test(arguments: versions)
+  func `a row's product of bfloat16 is the same alone, in company, and from a later column on`(
+    version: String
+  ) throws {
+    let (_, kernels) = try Self.pair(version)
+    var source = Source(state: 14)
+    let (n, k, count) = (192, 64, 32)
+    let (b, bias) = (source.array(n * k), source.array(n))
+    var packed = [BFloat16Pair](
+      repeating: 0, count: kernels.packedPairCount(columns: n, depth: k))
+    kernels.packPairs(b, stride: k, transposed: true, columns: n, depth: k, into: &packed)
+    try bias.withUnsafeBufferPointer { bias in
+      let bias = try #require(bias.baseAddress)
+      // Every height of a tile.
+      for m in [2, 3, 5, 8, 10, 12, 21, 50] {
+        let x = source.array(m * k)
+        var pairs = [BFloat16Pair](repeating: 0, count: m * count)
+        kernels.roundRows(rows: m, columns: k, x, xStride: k, into: &pairs, stride: count)
+        var together = [Float](repeating: 0, count: m * n)
+        kernels.multiplyPairs(
+          rows: m, columns: n, pairs: count, pairs, rowStride: count, packed, .bias(bias),
+          into: &together)
+        for row in 0..<m {
+          var alone = [Float](repeating: 0, count: n)
+          pairs.withUnsafeBufferPointer { pairs in
+            guard let start = pairs.baseAddress else { return }
+            kernels.multiplyPairs(
+              rows: 1, columns: n, pairs: count, start + row * count, rowStride: count, packed,
+              .bias(bias), into: &alone)
+          }
+          #expect(
+            Self.close(alone, Array(together[row * n..<(row + 1) * n]), within: 1e-6),
+            "row \(row) of \(m)")
+          if kernels.hasNativeBFloat16 {
+            #expect(alone == Array(together[row * n..<(row + 1) * n]), "row \(row) of \(m)")
+          }
+        }
+        guard kernels.canMultiply(from: 64) else { continue }
+        let stride = 150
+        var later = [Float](repeating: 7, count: m * stride)
+        kernels.multiplyPairs(
+          rows: m, from: 64, columns: 128, pairs: count, pairs, rowStride: count, packed,
+          .bias(bias + 64), into: &later, stride: stride)
+        for row in 0..<m {
+          let found = Array(later[row * stride..<row * stride + 128])
+          #expect(Self.close(found, Array(together[row * n + 64..<(row + 1) * n]), within: 1e-6))
+          #expect(later[row * stride + 128..<(row + 1) * stride].allSatisfy { $0 == 7 })
         }
       }
     }

@@ -228,6 +228,46 @@ func lossAndGradients(
     }
   }
 
+  /// Served histories are encoded in bfloat16 where the processor multiplies it.
+  @Test(arguments: NetworkCase.all, Kernels.available)
+  func `encodes in bfloat16 nearly as in single precision`(
+    test: NetworkCase, version: String
+  ) throws {
+    let kernels = try #require(Kernels(named: version))
+    var generator = SplitMix64(seed: 22)
+    let parameters = test.parameters(using: &generator)
+    let pass = test.network.makePass(kernels: kernels)
+    let d = test.layout.width
+    for lengths in [[1], [12], [3, 7]] {
+      var batch = PackedBatch()
+      for length in lengths {
+        let items = (0..<length).map { _ in
+          Int32(Int.random(in: 0..<test.layout.itemCount, using: &generator))
+        }
+        test.network.append(
+          history: items, times: (0..<length).map { Int64($0 * 60_000) }, moment: 9_000_000,
+          to: &batch)
+      }
+      func encode(_ precision: Precision) -> [Float] {
+        let weights = PackedWeights(
+          test.layout, parameters: parameters, kernels: kernels, precision: precision)
+        let vectors = pass.encodeLast(batch, weights)
+        return (0..<lengths.count * d).map { vectors[$0] }
+      }
+      let (exact, rounded) = (encode(.float32), encode(.bfloat16))
+      for s in lengths.indices {
+        // The error of the vector beside its length: a bfloat16 has 8 bits.
+        var (error, size) = (Float(0), Float(0))
+        for j in s * d..<(s + 1) * d {
+          error += (exact[j] - rounded[j]) * (exact[j] - rounded[j])
+          size += exact[j] * exact[j]
+        }
+        #expect(error.squareRoot() <= 0.04 * size.squareRoot(), "\(error) of \(size)")
+        #expect(exact != rounded)
+      }
+    }
+  }
+
   @Test func `buckets of time grow with the logarithm and end at the last`() {
     #expect(HSTUNetwork.bucket(0) == 0)
     #expect(HSTUNetwork.bucket(1) == 0)

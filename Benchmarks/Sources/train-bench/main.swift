@@ -199,10 +199,13 @@ if mode == "speed" {
     }
     return true
   }
-  let report = evaluate(
-    kind == .sasrec ? result.model : result.neural, name: kind.rawValue, on: split,
-    threads: options.threads)
-  for line in report.lines {
+  let model: any VectorRecommender = kind == .sasrec ? result.model : result.neural
+  let report = evaluate(model, name: kind.rawValue, on: split, threads: options.threads)
+  // As queries encode where the processor multiplies bfloat16.
+  let served = (model.encoding(in: .bfloat16) as? any VectorRecommender).map {
+    evaluate($0, name: kind.rawValue + " in bfloat16", on: split, threads: options.threads).lines
+  }
+  for line in report.lines + (served?.prefix(1) ?? []) {
     let recall = line.result.recallEstimate(at: 10)
     let ndcg = line.result.ndcgEstimate(at: 10)
     print(
