@@ -89,7 +89,7 @@ package final class AutoSearch {
   /// Tries until the time for trying is over; what is left of the budget is for the blend.
   package func run() throws {
     let candidates = AutoCandidates(data, seed: seed)
-    let end = budget * 0.92
+    let end = budget * 0.91
     for tried in candidates.defaults {
       try attempt(tried, until: min(end, budget * 0.2), most: budget * 0.08)
     }

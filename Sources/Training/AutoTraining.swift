@@ -95,7 +95,8 @@ package enum AutoTraining: Policy {
       let trial = search.trials[place]
       let policy = trial.settings.policy.name
       if perPolicy[policy, default: 0] >= 3 { continue }
-      if !choices.isEmpty, search.spent > search.budget * 0.95 { break }
+      // What has to be trained or read again takes time; what is there does not.
+      if trial.model == nil, !choices.isEmpty, search.spent > search.budget * 0.94 { continue }
       guard let model = try search.model(place) else { continue }
       perPolicy[policy, default: 0] += 1
       choices.append(Choice(settings: trial.settings, model: model, ndcg: trial.record.ndcg))
