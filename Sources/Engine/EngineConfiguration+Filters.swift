@@ -247,6 +247,8 @@ extension FilterMapping {
     guard problems.isEmpty, let item else { throw Diagnostics(problems) }
     var holds: (@Sendable ([LoggedRow]) -> [Bool])?
     if let condition { holds = { rows in condition.holds(rows.map(\.values)) } }
-    self.init(table: table.name, userPlace: user, itemPlace: item, condition: holds)
+    self.init(
+      table: table.name, userPlace: user, itemPlace: item, condition: holds,
+      conditionText: filter.condition)
   }
 }

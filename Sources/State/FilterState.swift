@@ -11,15 +11,26 @@ package struct FilterMapping: Sendable {
   /// Whether each row counts; nil: all do. It must depend on the rows' cells alone, so that a row that is
   /// replaced is taken back as it was counted.
   package var condition: (@Sendable ([LoggedRow]) -> [Bool])?
+  /// Tells this condition from others in a stored state; without it a state of it is not stored.
+  package var conditionText: String?
 
   package init(
     table: String, userPlace: Int?, itemPlace: Int,
-    condition: (@Sendable ([LoggedRow]) -> [Bool])? = nil
+    condition: (@Sendable ([LoggedRow]) -> [Bool])? = nil, conditionText: String? = nil
   ) {
     self.table = table
     self.userPlace = userPlace
     self.itemPlace = itemPlace
     self.condition = condition
+    self.conditionText = conditionText
+  }
+
+  /// Whether a state of it can be stored.
+  var fitsAFile: Bool { condition == nil || conditionText != nil }
+
+  /// A text that differs where a state of one filter is none of another.
+  var fingerprint: String {
+    "\(table)(\(userPlace ?? -1),\(itemPlace))" + (conditionText ?? "")
   }
 
   /// The rows that count.
@@ -41,6 +52,35 @@ package struct FilterState: Sendable {
   /// The rows that a user may not get, ascending.
   func rows(ofUser code: Int32) -> [CatalogRow] {
     Int(code) < personal.count ? personal[Int(code)].rows : []
+  }
+
+  /// What a user may not get, with the number of rows that name each item.
+  func set(ofUser code: Int) -> FilterSet {
+    code < personal.count ? personal[code] : FilterSet()
+  }
+
+  /// How many rows name each catalog row, for everybody; rows past its end are named by none.
+  var namedBy: ChunkedVector<Int32> { counts }
+
+  init() {}
+
+  /// A stored filter.
+  ///
+  /// - Parameters:
+  ///   - personal: by the user's code.
+  ///   - counts: by the catalog row.
+  init(personal: [FilterSet], counts: [Int32]) {
+    self.personal = ChunkedVector(personal)
+    self.counts = ChunkedVector(counts)
+    var forEverybody = Bitmap(count: counts.count)
+    for (row, count) in counts.enumerated() where count > 0 { forEverybody[row] = true }
+    self.forEverybody = forEverybody
+  }
+
+  /// Whether a row of the filter can be taken back.
+  func holds(_ row: CatalogRow, user: Int32?) -> Bool {
+    guard let user else { return row.index < counts.count && counts[row.index] > 0 }
+    return set(ofUser: Int(user)).rows.contains(row)
   }
 
   /// The rows that nobody may get; rows past its end are none.
@@ -76,7 +116,15 @@ package struct FilterState: Sendable {
 struct FilterSet: Sendable {
   /// Ascending.
   private(set) var rows: [CatalogRow] = []
-  private var counts: [Int32] = []
+  private(set) var counts: [Int32] = []
+
+  init() {}
+
+  /// - Parameter rows: ascending, each once, with as many counts.
+  init(rows: [CatalogRow], counts: [Int32]) {
+    self.rows = rows
+    self.counts = counts
+  }
 
   mutating func add(_ row: CatalogRow) {
     // Rows mostly come in the order in which items became known.

@@ -6,11 +6,13 @@ package import Domain
 /// Little-endian: `RIFFLEST`, format version (u32), reserved (u32), identity of the database (u64),
 /// log position (u64), the mapping's fingerprint (text), then the sections in the order of
 /// `StateImage.write`, and at the end a checksum (u64) of everything before it. Texts are a u32
-/// length and UTF-8; lists are a u64 count and their elements. Users without a history are left out.
+/// length and UTF-8; lists are a u64 count and their elements. Users of whom nothing is known are left
+/// out.
 /// `Documentation/formats/state.md` is the grammar.
 package enum StateFile {
   static let magic: [UInt8] = Array("RIFFLEST".utf8)
-  package static let currentVersion: UInt32 = 1
+  /// Format 2 added the table of users and the filters.
+  package static let currentVersion: UInt32 = 2
   package static let oldestReadable: UInt32 = 1
 }
 
@@ -23,7 +25,9 @@ package struct StateFileFault: Error, Hashable, Sendable, CustomStringConvertibl
 /// What a fold is at one moment, taken in microseconds and written at leisure.
 package struct StateImage: Sendable {
   let state: StateSnapshot
+  let mapping: EntityMapping
   let describedBy: [Int64]
+  let usersDescribedBy: [Int64]
   let fingerprint: String
   package var through: LogPosition { state.through }
 
@@ -48,8 +52,43 @@ package struct StateImage: Sendable {
     try state.interactionCounts.forEachChunk { _, chunk in try out.raw(chunk) }
     try state.trendWeights.forEachChunk { _, chunk in try out.raw(chunk) }
     try out.raw(describedBy)
-    try writeUsers(to: &out)
+    let codes = (0..<state.userCount).filter(isKnown)
+    try out.number(UInt64(codes.count))
+    for code in codes { try write(user: code, to: &out) }
+    if mapping.userTable != nil {
+      try out.raw(codes.map { usersDescribedBy[$0] })
+      try write(catalog: usersTable(codes), to: &out)
+    }
+    for filter in state.filters {
+      for code in codes {
+        let set = filter.set(ofUser: code)
+        try out.number(UInt32(set.rows.count))
+        try out.raw(set.rows.map(\.rawValue))
+        try out.raw(set.counts)
+      }
+      let named = filter.namedBy
+      try named.forEachChunk { _, chunk in try out.raw(chunk) }
+      try out.raw([Int32](repeating: 0, count: state.itemCount - named.count))
+    }
     try out.finish()
+  }
+
+  /// Whether anything is known of a user: an event, a row of the user table, or a filter's row.
+  private func isKnown(_ code: Int) -> Bool {
+    !state.users[code].history.isEmpty || usersDescribedBy[code] != 0
+      || state.filters.contains { !$0.rows(ofUser: Int32(code)).isEmpty }
+  }
+
+  /// The table of users with the rows of these codes alone, and no text of others.
+  private func usersTable(_ codes: [Int]) -> ColumnTable {
+    var table = ColumnTable(mapping.userColumns)
+    for code in codes {
+      let row = table.appendEmptyRow()
+      for column in mapping.userColumns.indices {
+        table.set(state.userTable.column(at: column).value(at: code), row: row, column: column)
+      }
+    }
+    return table
   }
 
   private func write(
@@ -89,23 +128,19 @@ package struct StateImage: Sendable {
     }
   }
 
-  private func writeUsers(to out: inout ByteWriter) throws {
-    var count: UInt64 = 0
-    state.forEachUser { _, _ in count += 1 }
-    try out.number(count)
-    try state.forEachUser { id, user in
-      try out.text(id.rawValue)
-      try out.number(UInt32(user.history.count))
-      for event in user.history {
-        try out.number(UInt64(bitPattern: event.time.microsecondsSinceEpoch))
-        try out.number(UInt64(event.position.rawValue))
-        try out.number(UInt32(bitPattern: event.row.rawValue))
-        try out.number(UInt32(bitPattern: event.event))
-        try out.number(event.label.bitPattern)
-      }
-      try out.number(UInt32(user.seen.count))
-      for row in user.seen { try out.number(UInt32(bitPattern: row.rawValue)) }
+  private func write(user code: Int, to out: inout ByteWriter) throws {
+    let user = state.users[code]
+    try out.text(state.userID(of: code).rawValue)
+    try out.number(UInt32(user.history.count))
+    for event in user.history {
+      try out.number(UInt64(bitPattern: event.time.microsecondsSinceEpoch))
+      try out.number(UInt64(event.position.rawValue))
+      try out.number(UInt32(bitPattern: event.row.rawValue))
+      try out.number(UInt32(bitPattern: event.event))
+      try out.number(event.label.bitPattern)
     }
+    try out.number(UInt32(user.seen.count))
+    for row in user.seen { try out.number(UInt32(bitPattern: row.rawValue)) }
   }
 }
 
@@ -114,7 +149,8 @@ extension StateFold {
   package func image() -> StateImage? {
     guard fitsAFile else { return nil }
     return StateImage(
-      state: snapshot(), describedBy: describedBy, fingerprint: mapping.fingerprint)
+      state: snapshot(), mapping: mapping, describedBy: describedBy,
+      usersDescribedBy: usersDescribedBy, fingerprint: fingerprint)
   }
 
   /// Takes up what an image wrote.
@@ -142,14 +178,14 @@ extension StateFold {
       throw StateFileFault("it belongs to another database")
     }
     let through: UInt64 = try reader.number()
-    guard try reader.text() == mapping.fingerprint else {
+    guard try reader.text() == fingerprint else {
       throw StateFileFault("the tables or the engine have changed since")
     }
     let skipped: UInt64 = try reader.number()
     guard let eventNames = StringDictionary(distinct: try reader.texts()) else {
       throw StateFileFault("an event's kind stands twice")
     }
-    let catalog = try Self.catalog(&reader, mapping)
+    let catalog = try Self.table(&reader, mapping.catalogColumns)
     let rows = catalog.rowCount
     let words: [UInt64] = try reader.array((rows + 63) / 64)
     let counts: [Int32] = try reader.array(rows)
@@ -166,23 +202,57 @@ extension StateFold {
       users.append(try Self.user(&reader, rows: rows, kinds: eventNames.count))
       interactionCount += users[users.count - 1].history.count
     }
-    try reader.expectEnd()
     guard let userNames = StringDictionary(distinct: names) else {
       throw StateFileFault("a user stands twice")
     }
-    let userIDs = Column(
-      type: .string, dictionary: userNames,
-      present: ChunkedVector([UInt8](repeating: 1, count: names.count)),
-      values: .string(ChunkedVector((0..<Int32(names.count)).map { $0 })))
+    var usersDescribedBy = [Int64](repeating: 0, count: userCount)
+    var listedUsers = Bitmap(count: userCount)
+    let userTable: ColumnTable
+    if mapping.userTable == nil {
+      let userIDs = Column(
+        type: .string, dictionary: userNames,
+        present: ChunkedVector([UInt8](repeating: 1, count: names.count)),
+        values: .string(ChunkedVector((0..<Int32(names.count)).map { $0 })))
+      userTable = ColumnTable(mapping.userColumns, [userIDs], rowCount: names.count)
+      // Without a table of users those with a history may be ranked.
+      for code in users.indices where !users[code].history.isEmpty { listedUsers[code] = true }
+    } else {
+      usersDescribedBy = try reader.array(userCount)
+      userTable = try Self.table(&reader, mapping.userColumns)
+      guard userTable.rowCount == userCount,
+        names.indices.allSatisfy({ userTable[lending: 0].value(at: $0) == .string(names[$0]) })
+      else { throw StateFileFault("the table of users holds others") }
+      for code in users.indices where usersDescribedBy[code] != 0 { listedUsers[code] = true }
+    }
+    var filterStates: [FilterState] = []
+    for _ in filters {
+      var personal: [FilterSet] = []
+      personal.reserveCapacity(userCount)
+      for _ in 0..<userCount { personal.append(try Self.filterSet(&reader, rows: rows)) }
+      filterStates.append(FilterState(personal: personal, counts: try reader.array(rows)))
+    }
+    try reader.expectEnd()
     restore(
       StateSnapshot(
         mapping, through: LogPosition(Int64(through)), catalog: catalog,
         listed: Bitmap(words: words, count: rows), counts: ChunkedVector(counts),
         trends: ChunkedVector(trends),
         interactionCount: interactionCount, skippedRowCount: Int(skipped),
-        userTable: ColumnTable(mapping.userColumns, [userIDs], rowCount: names.count),
-        users: users, eventNames: eventNames),
-      describedBy: described)
+        userTable: userTable, users: users, listedUsers: listedUsers, filters: filterStates,
+        eventNames: eventNames),
+      describedBy: described, usersDescribedBy: usersDescribedBy)
+  }
+
+  private static func filterSet(
+    _ reader: inout ByteReader, rows: Int
+  ) throws(StateFileFault) -> FilterSet {
+    let length: UInt32 = try reader.number()
+    let named: [Int32] = try reader.array(Int(length))
+    let counts: [Int32] = try reader.array(Int(length))
+    guard named.allSatisfy({ $0 >= 0 && Int($0) < rows }), counts.allSatisfy({ $0 > 0 }),
+      zip(named, named.dropFirst()).allSatisfy({ $0 < $1 })
+    else { throw StateFileFault("a filter names an item that is not there") }
+    return FilterSet(rows: named.map { CatalogRow($0) }, counts: counts)
   }
 
   private static func user(
@@ -214,21 +284,21 @@ extension StateFold {
     return UserState(history: history, seen: seen.map { CatalogRow($0) })
   }
 
-  private static func catalog(
-    _ reader: inout ByteReader, _ mapping: EntityMapping
+  private static func table(
+    _ reader: inout ByteReader, _ definitions: [ColumnDefinition]
   ) throws(StateFileFault) -> ColumnTable {
     let rows = try reader.count(elementBytes: 1)
-    guard try reader.count(elementBytes: 1) == mapping.catalogColumns.count else {
-      throw StateFileFault("the catalog has other columns")
+    guard try reader.count(elementBytes: 1) == definitions.count else {
+      throw StateFileFault("a table has other columns")
     }
     var columns: [Column] = []
-    for definition in mapping.catalogColumns {
+    for definition in definitions {
       guard try reader.text() == definition.type.rawValue else {
-        throw StateFileFault("a column of the catalog has another type")
+        throw StateFileFault("a column has another type")
       }
       let present: [UInt8] = try reader.array(rows)
       guard let dictionary = StringDictionary(distinct: try reader.texts()) else {
-        throw StateFileFault("a text of the catalog stands twice")
+        throw StateFileFault("a text of a column stands twice")
       }
       let codes = 0..<Int32(max(1, dictionary.count))
       let values: Column.Values
@@ -240,7 +310,7 @@ extension StateFold {
       case .stringArray:
         let lists: [[Int32]] = try reader.lists(rows)
         guard lists.allSatisfy({ $0.allSatisfy { codes.contains($0) } }) else {
-          throw StateFileFault("a text of the catalog is not there")
+          throw StateFileFault("a text of a column is not there")
         }
         values = .strings(ChunkedVector(lists))
       case .int64Array: values = .ints(ChunkedVector(try reader.lists(rows) as [[Int64]]))
@@ -248,7 +318,7 @@ extension StateFold {
       case .unknown, .bytes, .string, .lowCardinalityString, .json, .imageURL:
         let list: [Int32] = try reader.array(rows)
         guard list.allSatisfy({ codes.contains($0) }) else {
-          throw StateFileFault("a text of the catalog is not there")
+          throw StateFileFault("a text of a column is not there")
         }
         values = .string(ChunkedVector(list))
       }
@@ -257,7 +327,14 @@ extension StateFold {
           type: definition.type, dictionary: dictionary, present: ChunkedVector(present),
           values: values))
     }
-    return ColumnTable(mapping.catalogColumns, columns, rowCount: rows)
+    return ColumnTable(definitions, columns, rowCount: rows)
+  }
+}
+
+extension StateFold {
+  /// A text that differs where a state of one engine is none of another.
+  var fingerprint: String {
+    ([mapping.fingerprint] + filters.map(\.fingerprint)).joined(separator: "|")
   }
 }
 
@@ -273,6 +350,8 @@ extension EntityMapping {
     return
       ([text(interactionTable)] + places.map(String.init)
       + [itemTable.map(text) ?? "", itemTableIDPlace.map(String.init) ?? ""]
-      + catalogColumns.map(\.name)).joined(separator: "|")
+      + catalogColumns.map(\.name)
+      // Nothing where there is no such table, as before there were any.
+      + (userTable.map { [text($0)] + userColumns.map(\.name) } ?? [])).joined(separator: "|")
   }
 }

@@ -8,7 +8,7 @@ import Foundation
 /// entries, and only one of them may add.
 package final class StateFold {
   package private(set) var mapping: EntityMapping
-  private let filters: [FilterMapping]
+  let filters: [FilterMapping]
   private var state: StateSnapshot
   private var items: Descriptions
   private var users: Descriptions
@@ -25,26 +25,44 @@ package final class StateFold {
       areUsers: true)
   }
 
-  /// Whether a state file holds all that this fold does: it has neither users' columns, nor filters, nor
-  /// rows that a later one covers.
+  /// Whether a state file holds all that this fold does: there are no rows that a later one covers.
   var fitsAFile: Bool {
-    !mapping.mayUncoverOlderItems && mapping.userTable == nil && filters.isEmpty
+    !mapping.mayUncoverOlderItems && !(mapping.userTable != nil && mapping.mayUncoverOlderUsers)
+      && filters.allSatisfy(\.fitsAFile)
   }
 
   /// The log position of the item row that describes each catalog row; 0 where none does.
   var describedBy: [Int64] { items.describedBy }
+  /// The log position of the user row that describes each user, by code; 0 where none does.
+  var usersDescribedBy: [Int64] { users.describedBy }
 
   /// Takes up a stored state. To be called before the first commit.
-  func restore(_ stored: StateSnapshot, describedBy: [Int64]) {
+  func restore(_ stored: StateSnapshot, describedBy: [Int64], usersDescribedBy: [Int64]) {
     state = stored
     items.restore(describedBy)
-    users.restore(Array(repeating: 0, count: stored.userCount))
+    users.restore(usersDescribedBy)
   }
 
   /// Whether rows that have gone since can be undone: the state holds every one of them. A state that
   /// does not is none of this log.
   package func holds(_ batches: [CommittedBatch]) -> Bool {
     batches.allSatisfy { batch in
+      for (place, filter) in filters.enumerated() where filter.table == batch.table {
+        let isHeld = filter.counted(batch.replaced).allSatisfy { logged in
+          guard let (user, item) = pair(of: logged, filter) else { return true }
+          guard let row = state.row(of: ItemID(item)) else { return false }
+          guard let user else { return state.filters[place].holds(row, user: nil) }
+          guard let code = state.userCode(UserID(user)) else { return false }
+          return state.filters[place].holds(row, user: code)
+        }
+        if !isHeld { return false }
+      }
+      if let place = mapping.userTableIDPlace, batch.table == mapping.userTable?.name {
+        let isHeld = batch.replaced.allSatisfy { logged in
+          StateFold.text(logged.values[place]).map { state.userCode(UserID($0)) != nil } ?? true
+        }
+        if !isHeld { return false }
+      }
       if batch.table == mapping.interactionTable.name {
         return batch.replaced.allSatisfy { logged in
           guard let (user, item) = ids(of: logged) else { return true }

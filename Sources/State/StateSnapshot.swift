@@ -63,8 +63,8 @@ package struct StateSnapshot: Sendable {
   init(
     _ mapping: EntityMapping, through: LogPosition, catalog: ColumnTable, listed: Bitmap,
     counts: ChunkedVector<Int32>, trends: ChunkedVector<Double>, interactionCount: Int,
-    skippedRowCount: Int, userTable: ColumnTable, users: [UserState],
-    eventNames: StringDictionary
+    skippedRowCount: Int, userTable: ColumnTable, users: [UserState], listedUsers: Bitmap,
+    filters: [FilterState], eventNames: StringDictionary
   ) {
     self.through = through
     catalogVersion = 1
@@ -74,11 +74,8 @@ package struct StateSnapshot: Sendable {
     trendWeights = trends
     self.interactionCount = interactionCount
     self.skippedRowCount = skippedRowCount
-    filters = []
+    self.filters = filters
     self.userTable = userTable
-    // Without a table of users those with a history may be ranked.
-    var listedUsers = Bitmap(count: users.count)
-    for (code, user) in users.enumerated() where !user.history.isEmpty { listedUsers[code] = true }
     self.listedUsers = listedUsers
     userVersion = 1
     historyChanges = ChunkedVector([Int32](repeating: 0, count: users.count))

@@ -298,10 +298,31 @@ private func request(_ records: [JSON], source: String = "test") -> IngestReques
   @Test(arguments: [1, 2] as [UInt64])
   func `give the same engine as folding the whole log`(seed: UInt64) async throws {
     try await withDatabase { database, path in
-      let yaml = "name: feed\ndata: {interaction_table: events, item_table: items}"
+      let yaml = """
+        name: feed
+        data:
+          interaction_table: events
+          item_table: items
+          user_table: people
+          filters:
+            - name: liked
+              filter_table: {type: query, query: "SELECT user_id, item_id FROM events WHERE event = 'like'"}
+              filter_type: {type: personal, user_id_column: user_id, item_id_column: item_id}
+            - name: recalled
+              filter_table: {type: table, name: recalled}
+              filter_type: {type: global, item_id_column: item_id}
+        """
       _ = try await database.createTable([
         "name": "items", "unique_keys": ["item_id"],
         "column_schema": ["item_id": "String", "price": "Int32"],
+      ])
+      _ = try await database.createTable([
+        "name": "people", "unique_keys": ["user_id"],
+        "column_schema": ["user_id": "String", "country": "String"],
+      ])
+      _ = try await database.createTable([
+        "name": "recalled", "unique_keys": ["shelf"],
+        "column_schema": ["shelf": "String", "item_id": "String"],
       ])
       _ = try await database.createEngine(parsing: yaml)
       var random = Dice(state: seed)
@@ -311,6 +332,14 @@ private func request(_ records: [JSON], source: String = "test") -> IngestReques
             request((0..<40).map { _ in event(Int.random(in: 0..<300, using: &random)) }))
           _ = try await database.insert(
             ["data": .array((0..<5).map { _ in item(&random) })], into: "items")
+          let person = Int.random(in: 0..<9, using: &random)
+          let shelf = Int.random(in: 0..<4, using: &random)
+          _ = try await database.insert(
+            ["data": [["user_id": .string("u\(person)"), "country": .string("c\(shelf)")]]],
+            into: "people")
+          _ = try await database.insert(
+            ["data": [["shelf": .string("s\(shelf)"), "item_id": .string("i\(person)")]]],
+            into: "recalled")
         }
       }
       try await traffic()
@@ -340,7 +369,25 @@ private func request(_ records: [JSON], source: String = "test") -> IngestReques
           let a = expected.row(of: id).flatMap { expected.catalog["price"]?.value(at: $0.index) }
           let b = state.row(of: id).flatMap { state.catalog["price"]?.value(at: $0.index) }
           #expect(a == b)
+          func isRecalled(_ state: StateSnapshot) -> Bool {
+            let bits = state.forbidden(filter: 1)
+            return state.row(of: id).map { $0.index < bits.count && bits[$0.index] } ?? false
+          }
+          #expect(isRecalled(state) == isRecalled(expected), "\(id)")
         }
+        for user in 0..<9 {
+          let id = UserID("u\(user)")
+          func liked(_ state: StateSnapshot) -> Set<ItemID> {
+            Set(state.forbidden(filter: 0, user: id).map { state.itemID(of: $0) })
+          }
+          #expect(liked(state) == liked(expected), "\(id)")
+          func country(_ state: StateSnapshot) -> Value? {
+            state.userCode(id).flatMap { state.userTable["country"]?.value(at: Int($0)) }
+          }
+          #expect(country(state) == country(expected), "\(id)")
+        }
+        // The state was used, and not thrown away as one that does not fit.
+        #expect(!usesState || FileManager.default.fileExists(atPath: copy + "/states/feed.state"))
         again.close()
       }
     }
