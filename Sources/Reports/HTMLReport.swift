@@ -230,7 +230,7 @@ package enum HTMLReport {
     polyline.curve { fill: none; } rect { stroke: none !important; }
     .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
     th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--rule); white-space: nowrap; }
-    th { color: var(--soft); font-weight: 500; } th:first-child, td:first-child { text-align: left; }
+    th { color: var(--soft); font-weight: 500; } th:first-child, td:first-child, .words th:last-child, .words td:last-child { text-align: left; }
     ul { padding-left: 20px; max-width: 90ch; } li { margin: 4px 0; } code { font: 13px ui-monospace, monospace; }
     .fault { color: var(--c0); } hr { border: 0; border-top: 1px solid var(--rule); margin: 48px 0; }
     """

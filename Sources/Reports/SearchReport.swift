@@ -17,14 +17,20 @@ extension SearchTrials {
     let shown = ranked.prefix(limit)
     let hasPolicies = policies.count > 1
     let hasShares = Set(trials.map(\.share)).count > 1
+    // Columns but the first stand to the right; values of one width read better.
+    let width = shown.map { described($0).count + 7 }.max() ?? 0
+    func filled(_ text: String) -> String {
+      text + String(repeating: " ", count: max(0, width - text.count))
+    }
     let body = table(
-      ["trial"] + ["NDCG@10", "Recall@10", "seconds"] + (hasShares ? ["trained"] : [])
-        + ["values"],
+      ["trial", "NDCG@10", "Recall@10", "seconds"] + (hasShares ? ["trained"] : [])
+        + [filled("values")],
       shown.map { trial in
-        [hasPolicies ? trial.name : trial.isKept ? "kept" : ""]
-          + [fixed(trial.ndcg, 4), fixed(trial.recall, 4), fixed(trial.seconds, 1)]
-          + (hasShares ? [fixed(trial.share * 100, 0) + " %"] : [])
-          + [described(trial)]
+        [
+          hasPolicies ? trial.name : "\((trials.firstIndex(of: trial) ?? 0) + 1)",
+          fixed(trial.ndcg, 4), fixed(trial.recall, 4), fixed(trial.seconds, 1),
+        ] + (hasShares ? [fixed(trial.share * 100, 0) + " %"] : [])
+          + [filled(described(trial) + (trial.isKept ? " (kept)" : ""))]
       }, bold: bold)
     return trials.count > shown.count
       ? body + "\nand \(trials.count - shown.count) that were worse or shorter" : body
@@ -58,16 +64,17 @@ extension SearchTrials {
       html += HTMLReport.figure(
         parameter.name, "of \(parameter.policy), against validation NDCG@10", plot(parameter))
     }
-    html += "</div><h2>Trials</h2>"
-    html += HTMLReport.htmlTable(
-      ["trial", "NDCG@10", "Recall@10", "seconds", "trained", "values"],
-      ranked.prefix(60).map { trial in
-        [
-          trial.name + (trial.isKept ? " (kept)" : ""), fixed(trial.ndcg, 4),
-          fixed(trial.recall, 4), fixed(trial.seconds, 1), fixed(trial.share * 100, 0) + " %",
-          described(trial),
-        ]
-      })
+    html += "</div><h2>Trials</h2><div class=\"words\">"
+    html +=
+      HTMLReport.htmlTable(
+        ["trial", "NDCG@10", "Recall@10", "seconds", "trained", "values"],
+        ranked.prefix(60).map { trial in
+          [
+            trial.name + (trial.isKept ? " (kept)" : ""), fixed(trial.ndcg, 4),
+            fixed(trial.recall, 4), fixed(trial.seconds, 1), fixed(trial.share * 100, 0) + " %",
+            described(trial),
+          ]
+        }) + "</div>"
     return html
   }
 

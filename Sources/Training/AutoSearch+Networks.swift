@@ -134,6 +134,10 @@ extension AutoSearch {
     }
     let epochs = tried.optionalInteger("n_epochs") ?? max(1, trained.epochs.count)
     let isComplete = last?.isFinished ?? true || trained.epochs.count >= epochs
+    // A fifth better than at half the time.
+    let half = trained.epochs.prefix((trained.epochs.count + 1) / 2).compactMap(\.validationNDCG)
+    record.isRising =
+      !isComplete && trained.epochs.count > 1 && (half.max() ?? 0) < 0.8 * record.ndcg
     record.share = isComplete ? 1 : Double(trained.epochs.count) / Double(epochs)
     record.policy = tried.policy.name
     record.name = tried.name

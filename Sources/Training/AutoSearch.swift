@@ -97,8 +97,10 @@ package final class AutoSearch {
     let from = spent
     let probe = try advance(candidates.firstNetwork, nil, to: budget * 0.06, until: end)
     let probed = probe.map { trials[$0].record.ndcg } ?? 0
-    // What a network already reaches says how much the others are worth a search.
-    let share = probed >= quickest ? 0.06 : probed >= 0.6 * quickest ? 0.15 : 0.35
+    // What a network already reaches, and whether it is on its way to more, says how much the others
+    // are worth a search.
+    let isNear = probed >= 0.6 * quickest || probe.map { trials[$0].record.isRising } ?? false
+    let share = probed >= quickest ? 0.06 : isNear ? 0.15 : 0.35
     course.append(
       "Policies with their defaults reached \(fixed(quickest, 4)) in \(text(seconds: from)), "
         + "`\(candidates.firstNetwork.name)` \(fixed(probed, 4)) after "

@@ -20,6 +20,8 @@ package struct TrialRecord: Hashable, Sendable {
   package var name = ""
   /// Seconds from the search's begin to the trial's end.
   package var at = 0.0
+  /// Whether a network was still getting much better when it was left.
+  var isRising = false
   /// Whether it is a state on the way, from which a search that was killed can go on.
   var isPartial = false
 
@@ -30,7 +32,7 @@ package struct TrialRecord: Hashable, Sendable {
         values.sorted { $0.key < $1.key }.map { JSON.Member($0.key, $0.value.json) }),
       "share": .double(share), "ndcg_at_10": .double(ndcg), "recall_at_10": .double(recall),
       "seconds": .double(seconds), "at_seconds": .double(at), "kept": .bool(isKept),
-      "partial": .bool(isPartial),
+      "partial": .bool(isPartial), "rising": .bool(isRising),
     ]
   }
 
@@ -44,6 +46,7 @@ package struct TrialRecord: Hashable, Sendable {
     name = json["name"]?.string ?? ""
     at = json["at_seconds"]?.number ?? 0
     isPartial = json["partial"]?.bool ?? false
+    isRising = json["rising"]?.bool ?? false
     isKept = true
   }
 
