@@ -4,8 +4,9 @@ policies.py RIFFLE_BENCH FILE [--core N] [--threads N] [--runs N]
 
 RIFFLE_BENCH is the built program `policy-bench`. Needs numpy, scipy, gensim and implicit. Both sides
 train on the same histories with the same settings and threads; both are judged by the same ranking:
-leave-one-out, all items, seen ones removed, ties against the model. Prints one line of JSON for each
-pair, with the ratio of the median training times.
+leave-one-out, all items, seen ones removed, ties against the model. They train by turns, run i with seed i.
+Prints one line of JSON for each pair: every run's seconds, Recall@10 and NDCG@10, the median time, the
+mean quality, and the ratio of the median training times.
 """
 import argparse
 import gzip
@@ -74,36 +75,40 @@ def judge(scores_of):
 
 
 def riffle(policy, settings, plain):
-    """The median training time and the quality of a policy of Riffle."""
+    """The training time and the quality of a policy of Riffle."""
     words = [f"{key}={value}" for key, value in settings.items()]
-    lines = []
-    for _ in range(options.runs):
-        out = subprocess.run(
-            [options.bench, plain, "--core", str(options.core), "--threads", str(options.threads), policy] + words,
-            check=True, capture_output=True, text=True).stdout
-        lines.append(json.loads(out))
-    seconds = statistics.median(line["seconds"] for line in lines)
-    return seconds, lines[0]["recall@10"], lines[0]["ndcg@10"]
+    out = subprocess.run(
+        [options.bench, plain, "--core", str(options.core), "--threads", str(options.threads), policy] + words,
+        check=True, capture_output=True, text=True).stdout
+    line = json.loads(out)
+    return line["seconds"], line["recall@10"], line["ndcg@10"]
 
 
-def report(name, settings, other, theirs, ours):
+def compare(name, other, settings, extra, train, quality, plain, seeds):
+    """Trains both by turns, with another seed each time where there are seeds, and reports both.
+
+    `train(seed)` gives the other side's model, `quality(model)` its Recall@10 and NDCG@10.
+    """
+    ours, theirs = [], []
+    for seed in range(1, options.runs + 1):
+        ours.append(riffle(name.split()[0], settings | extra | ({"seed": seed} if seeds else {}), plain))
+        start = time.perf_counter()
+        model = train(seed)
+        seconds = time.perf_counter() - start
+        theirs.append((seconds, *quality(model)))
+
+    def summary(runs):
+        return {
+            "seconds": statistics.median(run[0] for run in runs),
+            "recall@10": statistics.mean(run[1] for run in runs), "ndcg@10": statistics.mean(run[2] for run in runs),
+            "runs": [[round(value, 4) for value in run] for run in runs],
+        }
+
     print(json.dumps({
         "policy": name, "settings": settings, "users": len(HISTORIES), "items": ITEMS,
-        "threads": options.threads, "runs": options.runs,
-        "riffle": dict(zip(("seconds", "recall@10", "ndcg@10"), ours)),
-        other: dict(zip(("seconds", "recall@10", "ndcg@10"), theirs)),
-        "times_as_fast": theirs[0] / ours[0],
+        "threads": options.threads, "riffle": summary(ours), other: summary(theirs),
+        "times_as_fast": summary(theirs)["seconds"] / summary(ours)["seconds"],
     }), flush=True)
-
-
-def timed(train):
-    """The median time of some trainings, and the last one's result."""
-    times = []
-    for _ in range(options.runs):
-        start = time.perf_counter()
-        result = train()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times), result
 
 
 def item2vec(algorithm, plain):
@@ -112,19 +117,25 @@ def item2vec(algorithm, plain):
     settings = dict(
         algorithm=algorithm, embedding_size=64, window_size=5, negative=5, ns_exponent=0.75,
         sample=0.001, n_epochs=5, learning_rate=0.025, min_count=1, dynamic_windows="true")
-    ours = riffle("item2vec", settings | {"history_length": 100000, "decay": 1}, plain)
     sentences = [[str(item) for item in history] for history in TRAIN]
-    seconds, model = timed(lambda: Word2Vec(
-        sentences, vector_size=64, window=5, min_count=1, sg=int(algorithm == "skip-gram"), hs=0,
-        negative=5, ns_exponent=0.75, sample=0.001, epochs=5, alpha=0.025, min_alpha=0.0001,
-        workers=options.threads, seed=1))
-    vectors = np.zeros((ITEMS, 64), np.float32)
-    for item in range(ITEMS):
-        if str(item) in model.wv:
-            vectors[item] = model.wv[str(item)]
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9
-    quality = judge(lambda known: np.stack([vectors[h].mean(0) for h in known]) @ vectors.T)
-    report(f"item2vec {algorithm}", settings, "gensim", (seconds, *quality), ours)
+
+    def train(seed):
+        return Word2Vec(
+            sentences, vector_size=64, window=5, min_count=1, sg=int(algorithm == "skip-gram"), hs=0,
+            negative=5, ns_exponent=0.75, sample=0.001, epochs=5, alpha=0.025, min_alpha=0.0001,
+            workers=options.threads, seed=seed)
+
+    def quality(model):
+        vectors = np.zeros((ITEMS, 64), np.float32)
+        for item in range(ITEMS):
+            if str(item) in model.wv:
+                vectors[item] = model.wv[str(item)]
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9
+        return judge(lambda known: np.stack([vectors[h].mean(0) for h in known]) @ vectors.T)
+
+    compare(
+        f"item2vec {algorithm}", "gensim", settings, {"history_length": 100000, "decay": 1}, train, quality, plain,
+        seeds=True)
 
 
 def matrix(histories):
@@ -138,19 +149,20 @@ def als(plain):
     from implicit.cpu.als import AlternatingLeastSquares
 
     settings = dict(factors=64, regularization=0.05, alpha=1, iterations=15, cg_steps=3)
-    ours = riffle("als", settings, plain)
     data = matrix(TRAIN)
 
-    def train():
+    def train(seed):
         model = AlternatingLeastSquares(
             factors=64, regularization=0.05, alpha=1.0, iterations=15,
-            num_threads=options.threads, random_state=1)
+            num_threads=options.threads, random_state=seed)
         model.fit(data, show_progress=False)
         return model
 
-    seconds, model = timed(train)
-    folded = lambda known: model.recalculate_user(np.arange(len(known)), matrix(known)) @ model.item_factors.T
-    report("als", settings, "implicit", (seconds, *judge(folded)), ours)
+    def quality(model):
+        return judge(
+            lambda known: model.recalculate_user(np.arange(len(known)), matrix(known)) @ model.item_factors.T)
+
+    compare("als", "implicit", settings, {}, train, quality, plain, seeds=True)
 
 
 def item_knn(plain):
@@ -158,21 +170,23 @@ def item_knn(plain):
 
     for neighbours in (20, 200):
         settings = dict(neighbours=neighbours, similarity="cosine")
-        ours = riffle("item-knn", settings | {"history_length": 100000, "decay": 1}, plain)
         data = matrix(TRAIN)
 
-        def train():
+        def train(seed):
             # Theirs counts an item among its own neighbours.
             model = CosineRecommender(K=neighbours + 1, num_threads=options.threads)
             model.fit(data, show_progress=False)
             return model
 
-        seconds, model = timed(train)
-        similarity = model.similarity.tolil()
-        similarity.setdiag(0)
-        similarity = similarity.tocsr()
-        quality = judge(lambda known: (matrix(known) @ similarity).toarray())
-        report(f"item-knn {neighbours}", settings, "implicit", (seconds, *quality), ours)
+        def quality(model):
+            similarity = model.similarity.tolil()
+            similarity.setdiag(0)
+            similarity = similarity.tocsr()
+            return judge(lambda known: (matrix(known) @ similarity).toarray())
+
+        compare(
+            f"item-knn {neighbours}", "implicit", settings, {"history_length": 100000, "decay": 1}, train, quality,
+            plain, seeds=False)
 
 
 with tempfile.NamedTemporaryFile("w", suffix=".tsv") as plain:

@@ -36,11 +36,15 @@ package struct NegativeSampler: Sendable {
   private let itemCount: Int
   /// Running sums of the items' weights; empty where items are drawn uniformly.
   private let cumulative: [Double]
+  /// One cell for each item, all equally probable: below `share` of 2^64 the cell gives its own item,
+  /// above it the other one.
+  private let cells: [(share: UInt64, other: Int32)]
 
   /// Draws every item with the same probability.
   package init(uniformOver itemCount: Int) {
     self.itemCount = itemCount
     cumulative = []
+    cells = []
   }
 
   /// Draws items in proportion to their weights, such as counts raised to a power.
@@ -52,22 +56,40 @@ package struct NegativeSampler: Sendable {
       sum += $0
       return sum
     }
+    cells = Self.cells(weights.map { $0 / sum * Double(weights.count) })
+  }
+
+  /// The alias table of weights that are 1 on average (Vose, *A Linear Algorithm for Generating Random
+  /// Numbers with a Given Distribution*, 1991).
+  private static func cells(_ weights: [Double]) -> [(share: UInt64, other: Int32)] {
+    var left = weights
+    var cells = weights.indices.map { (share: UInt64.max, other: Int32($0)) }
+    var small = weights.indices.filter { left[$0] < 1 }
+    var large = weights.indices.filter { left[$0] >= 1 }
+    while let poor = small.popLast(), let rich = large.last {
+      // At most 1 - 2^-53.
+      cells[poor] = (UInt64(left[poor] * 18_446_744_073_709_551_616), Int32(rich))
+      left[rich] -= 1 - left[poor]
+      if left[rich] < 1 {
+        large.removeLast()
+        small.append(rich)
+      }
+    }
+    // What rounding has left over is 1 but for rounding; an item without weight never is.
+    if let likely = weights.indices.max(by: { weights[$0] < weights[$1] }) {
+      for item in weights.indices where weights[item] == 0 && cells[item].share == .max {
+        cells[item] = (0, Int32(likely))
+      }
+    }
+    return cells
   }
 
   /// One item.
   package func draw(using generator: inout SplitMix64) -> Int32 {
-    guard let total = cumulative.last else {
-      return Int32(
-        truncatingIfNeeded: generator.next().multipliedFullWidth(by: UInt64(itemCount)).high)
-    }
-    let point = Double(generator.next() >> 11) / 9_007_199_254_740_992 * total
-    var low = 0
-    var high = itemCount - 1
-    while low < high {
-      let middle = (low + high) / 2
-      if cumulative[middle] > point { high = middle } else { low = middle + 1 }
-    }
-    return Int32(low)
+    let (cell, place) = generator.next().multipliedFullWidth(by: UInt64(itemCount))
+    if cells.isEmpty { return Int32(truncatingIfNeeded: cell) }
+    let (share, other) = cells[Int(cell)]
+    return place < share ? Int32(truncatingIfNeeded: cell) : other
   }
 
   /// The logarithm of an item's probability to be drawn.
