@@ -80,8 +80,8 @@ package enum GSASRecTraining: NeuralPolicy {
     gives: .vectors,
     parameters: parameters(
       defaults: [
-        "loss_type": .text("gBCE"), "negative_samples_count": .integer(256),
-        "negative_sharing": .text("sequence"), "learning_rate": .number(0.004),
+        "loss_type": .text("gBCE"), "negative_samples_count": .integer(1024),
+        "negative_sharing": .text("sequence"), "learning_rate": .number(0.003),
         "learning_rate_schedule": .text("linear"), "n_epochs": .integer(100),
         "initializer_range": .number(0.1), "weight_averaging": .number(0.998),
       ],
