@@ -46,7 +46,7 @@ package enum SASRecTraining: Policy {
         "Users in a step; by default a sixty-fourth of the users, at least 16 and at most 128: a "
           + "small data set needs the steps, a large one the speed."),
       Hyperparameter(
-        "learning_rate", .number(1e-7...1), default: .number(0.0015),
+        "learning_rate", .number(1e-7...1), default: .number(0.001),
         search: .numbers(3e-4...3e-3, logarithmic: true), "The rate of Adam."),
       Hyperparameter(
         "early_stopping_step", .integer(1...10_000), default: .integer(8),
