@@ -17,7 +17,11 @@ extension EngineSource {
   func modelWithVectors(_ embedding: String) throws -> ServedModel {
     let model = try model(of: embedding)
     if model.index != nil { return model }
-    throw Diagnostic(
+    throw noVectors(model)
+  }
+
+  private func noVectors(_ model: ServedModel) -> Diagnostic {
+    Diagnostic(
       code: "no_vectors",
       "The model `\(model.name)` (\(model.policy.policy.name)) gives scores and has no vectors.",
       help: "Search it by user, session or item, or use it by name in a score expression; for "
@@ -56,6 +60,29 @@ extension EngineSource {
     case .attributes(let values, let ofUser):
       return try vector(of: values, ofUser: ofUser, model)
     }
+  }
+
+  /// Users and sessions search a model without vectors by its scores of all items.
+  func nearest(
+    embedding: String, toInput input: VectorInput, count: Int, among: Bitmap, exactly: Bool
+  ) throws -> Nearest? {
+    let model = try model(of: embedding)
+    if model.index == nil {
+      let (history, user): (History, UserID?)
+      switch input {
+      case .user(let id): (history, user) = (self.history(of: id, model), id)
+      case .session(let items): (history, user) = (session(items, model), nil)
+      default: throw noVectors(model)
+      }
+      if history.items.isEmpty, !model.model.answersWithoutHistory { return nil }
+      return nearest(to: wish(model, for: history, user: user), model, count, among, exactly)
+    }
+    guard let vector = try vector(embedding: embedding, of: input) else { return nil }
+    return nearest(to: .vector(vector), model, count, among, exactly)
+  }
+
+  func scores(embedding: String, for user: UserInput, rows: [CatalogRow]) throws -> [Float?] {
+    try scores(model: model(of: embedding).name, for: user, rows: rows)
   }
 
   /// A vector for attributes: the mean, over the attributes, of the mean vectors of the items (or users)

@@ -311,13 +311,10 @@ extension Executor {
         embedding = name
       default: continue
       }
-      guard case .session(let items, _) = user else { continue }
+      guard case .session = user else { continue }
       do {
-        guard let vector = try source.vector(embedding: embedding, of: .session(items)) else {
-          return Array(repeating: nil, count: rows.count)
-        }
-        return try source.vectors(embedding: embedding, rows: rows).map { other in
-          other.map { Double(dotProduct(vector, $0)) }
+        return try source.scores(embedding: embedding, for: user, rows: rows).map { score in
+          score.map { Double($0) }
         }
       } catch {
         throw problems.rethrown(error, retriever.span)

@@ -76,13 +76,11 @@ extension Executor {
       return try source.nearest(
         embedding: embedding, to: encoder, count: count, among: rows, exactly: exactly)
     case .nearestTo(let embedding, let input):
-      guard let vector = try source.vector(embedding: embedding, of: input) else {
-        return Nearest(
+      return try source.nearest(
+        embedding: embedding, toInput: input, count: count, among: rows, exactly: exactly)
+        ?? Nearest(
           rows: [], scores: [],
           note: "fallback: popular (nothing is known of \(input.description))")
-      }
-      return try source.nearest(
-        embedding: embedding, toVector: vector, count: count, among: rows, exactly: exactly)
     case .roundRobin(let embedding, let user, let pooling, let clusters, let interactions):
       return try roundRobin(
         embedding, user, pooling, clusters: clusters, interactions: interactions, rows, count,

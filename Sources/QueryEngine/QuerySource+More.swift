@@ -88,6 +88,30 @@ extension QuerySource {
     return Nearest(rows: best.map(\.row), scores: best.map(\.score))
   }
 
+  package func nearest(
+    embedding: String, toInput input: VectorInput, count: Int, among: Bitmap, exactly: Bool
+  ) throws -> Nearest? {
+    guard let vector = try vector(embedding: embedding, of: input) else { return nil }
+    return try nearest(
+      embedding: embedding, toVector: vector, count: count, among: among, exactly: exactly)
+  }
+
+  package func scores(
+    embedding: String, for user: UserInput, rows: [CatalogRow]
+  ) throws -> [Float?] {
+    let input: VectorInput =
+      switch user {
+      case .user(let id): .user(id)
+      case .session(let items, _): .session(items)
+      }
+    guard let vector = try vector(embedding: embedding, of: input) else {
+      return Array(repeating: nil, count: rows.count)
+    }
+    return try vectors(embedding: embedding, rows: rows).map { other in
+      other.map { dotProduct(vector, $0) }
+    }
+  }
+
   package func forbiddenToAll(filter: String) -> Bitmap? { nil }
   package var engineName: String? { nil }
   package func history(of user: UserID, limit: Int) -> [CatalogRow] { [] }

@@ -61,6 +61,14 @@ package protocol QuerySource: Sendable {
     embedding: String, toVector vector: [Float], count: Int, among: Bitmap, exactly: Bool
   ) throws -> Nearest
 
+  /// The best rows of the bitmap for an input, best first; nil where nothing is known that could be
+  /// encoded.
+  func nearest(
+    embedding: String, toInput input: VectorInput, count: Int, among: Bitmap, exactly: Bool
+  ) throws -> Nearest?
+  /// What an embedding makes of each row for a user; nil where it does not hold the item.
+  func scores(embedding: String, for user: UserInput, rows: [CatalogRow]) throws -> [Float?]
+
   /// The engine's name, where queries may write `engine.NAME`.
   var engineName: String? { get }
   /// The newest items that the user acted on, oldest first.

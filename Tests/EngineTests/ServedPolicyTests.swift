@@ -147,6 +147,20 @@ private var yaml: String {
           "SELECT * FROM similarity(embedding_ref='popular', encoder='precomputed_user', "
             + "input_user_id='nobody', limit=5) LIMIT 3"
         ).count == 3)
+      let session =
+        "SELECT * FROM similarity(embedding_ref='ngram', encoder='session', "
+        + "input_interactions_item_ids=['i2', 'i3'], limit=5) LIMIT 1"
+      #expect(try ids(session) == [ItemID("i4")])
+      #expect(
+        try ids("RECOMMEND FOR HISTORY ('i2', 'i3') USING ngram LIMIT 1") == [ItemID("i4")])
+      #expect(
+        try ids("RECOMMEND FOR HISTORY ('nothing') USING ngram LIMIT 2").count == 2,
+        "a session that the model does not know")
+      for text in [session, "RECOMMEND FOR USER 'u7' USING ngram LIMIT 1"] {
+        let answer = try engine.answer(QueryCall(text: "EXPLAIN INFLUENCE " + text)).result
+        let events = try #require(answer.influences?.first)
+        #expect(!events.isEmpty && events.contains { ($0.change ?? 0) != 0 }, "\(events)")
+      }
       #expect(throws: (any Error).self) {
         _ = try ids(
           "SELECT * FROM similarity(embedding_ref='ngram', encoder='precomputed_user', "
