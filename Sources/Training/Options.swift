@@ -72,6 +72,9 @@ package struct TrainingOptions: Hashable, Sendable {
   package var niceness: Int32 = 0
   /// Validations without a better NDCG@10 after which training stops.
   package var patience = 10
+  /// The epoch before which training is not stopped for want of a gain. Networks first learn what is
+  /// popular and may rest there for some epochs before they learn more.
+  package var stopsFrom = 0
   /// Epochs from one validation to the next.
   package var validateEvery = 1
   /// Stops after the epoch in which this many seconds of training have passed; nil for no limit.

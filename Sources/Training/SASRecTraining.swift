@@ -50,7 +50,8 @@ package enum SASRecTraining: Policy {
         search: .numbers(3e-4...3e-3, logarithmic: true), "The rate of Adam."),
       Hyperparameter(
         "early_stopping_step", .integer(1...10_000), default: .integer(8),
-        "Epochs without a better validation metric before training stops."),
+        "Epochs without a better validation metric before training stops; not before epoch 20, or a "
+          + "third of `n_epochs`: networks rest for some epochs where they know what is popular."),
       Hyperparameter(
         "loss_type", .choice(["CE", "sampled_softmax", "gBCE", "BCE", "BPR"]),
         "What the right item is compared with; by default `CE`, the whole catalogue, up to 20,000 "
@@ -158,6 +159,7 @@ package enum SASRecTraining: Policy {
     options.initialDeviation = Float(settings.number("initializer_range"))
     options.seed = UInt64(settings.integer("sample_seed"))
     options.patience = settings.integer("early_stopping_step")
+    options.stopsFrom = min(20, options.epochs / 3)
     options.loss = loss(settings, itemCount: data.itemCount)
     options.weightDecay = Float(settings.number("weight_decay"))
     options.gradientNormAtMost = settings.optionalNumber("gradient_clip_norm").map { Float($0) }

@@ -447,7 +447,7 @@ package final class Trainer {
         guard progress(report) else { throw TrainingCancelled() }
       }
       state.records.append(record)
-      state.isFinished = state.withoutGain >= options.patience
+      state.isFinished = state.withoutGain >= options.patience && epoch >= options.stopsFrom
       saving?(self.checkpoint(state))
     }
     return TrainingResult(

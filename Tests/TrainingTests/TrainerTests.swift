@@ -90,6 +90,13 @@ import Training
     #expect(result.epochs.count < 200)
     #expect(result.epochs.count == result.bestEpoch + 3)
     #expect(result.epochs[result.bestEpoch - 1].validationNDCG == result.bestValidationNDCG)
+    // A first rest is sat out.
+    options.stopsFrom = result.epochs.count + 7
+    let longer = try Self.train(dataset, options).0
+    #expect(longer.epochs.count >= options.stopsFrom)
+    #expect(
+      longer.epochs.prefix(result.epochs.count).map(\.loss) == result.epochs.map(\.loss),
+      "the same training, only longer")
   }
 
   @Test func `is cancelled by its progress handler`() throws {
