@@ -353,11 +353,10 @@ enum { activation_alone = 3 };
 INLINE void finish(const rk_epilogue *e, int kind, vf x, long row, long column, long left, float *c,
                    long offset) {
   x += get(e->bias + column, 0, left);
-  if (kind == rk_add_bias) {
-  } else if (kind == rk_bias_dropout_add) {
+  if (kind == rk_bias_dropout_add) {
     if (e->dropout.threshold) x *= keep_v(row * e->columns + column, e->dropout);
     x += get(e->residual + offset, 0, left);
-  } else {
+  } else if (kind != rk_add_bias) {
     vf y, slope;
     if (e->activation == rk_gelu) {
       vf cumulative, density;
