@@ -102,5 +102,8 @@ package struct EngineConfiguration: Hashable, Sendable {
   }
 
   package func model(named name: String) -> PolicySettings? { models.first { $0.name == name } }
+
+  /// Whether other models are made of a model.
+  package func isPart(_ name: String) -> Bool { models.contains { $0.partNames.contains(name) } }
   package func query(named name: String) -> SavedQuery? { queries.first { $0.name == name } }
 }

@@ -72,7 +72,8 @@ package struct TrainingData: Sendable {
 /// One training of one policy, judged leave-one-out.
 ///
 /// The published model is the one that is judged: it has learned from all but each user's last two
-/// events, and it reads those two, like everything newer, when a query asks.
+/// events (`auto`: from all but the last one), and it reads those, like everything newer, when a query
+/// asks.
 package struct ModelTraining {
   package let policy: PolicySettings
   package let threads: Int
@@ -80,6 +81,8 @@ package struct ModelTraining {
   package let kernels: Kernels
   /// Trained models that this one may be made of, by name.
   package var parts: [String: any Recommender] = [:]
+  /// Whether other models are made of this one.
+  package var isPart = false
   /// How hyper-parameters are searched that have a range in place of a value.
   package var tuning = TuningSettings()
   /// Where a search keeps its trials.
@@ -188,6 +191,7 @@ package struct ModelTraining {
     context.checkpoint = checkpoint
     context.saving = saving
     context.parts = parts
+    context.isPart = isPart
     context.trials = trials
     return context
   }

@@ -53,6 +53,7 @@ extension RiffleDatabase {
         policy: policy, threads: was.threads, niceness: 0, kernels: kernels)
       training.parts = trained.filter { $0.value.vocabulary == data.vocabulary }
         .mapValues { $0.model }
+      training.isPart = engine.configuration.isPart(policy.name)
       training.tuning = engine.configuration.tuning ?? TuningSettings()
       let now = training.circumstances(data)
       let clock = ContinuousClock()

@@ -182,6 +182,7 @@ final class TrainingQueue: Sendable {
     var training = ModelTraining(
       policy: policy, threads: threads, niceness: Self.niceness, kernels: kernels)
     training.parts = parts(of: policy, earlier, data.vocabulary)
+    training.isPart = engine.configuration.isPart(policy.name)
     training.tuning = engine.configuration.tuning ?? TuningSettings()
     training.trials = TrialFolder(path: "\(log.directory.path)/trials")
     let circumstances = training.circumstances(data)

@@ -38,6 +38,10 @@ package protocol EvaluationSplit: Sendable {
   var dataset: SequenceDataset { get }
   /// Every user's training events; users without one are left out.
   var trainingSet: SequenceDataset { get }
+  /// Every user's events before the test, those of the validation included: what a model may have
+  /// learned by the time that it is tested, once nothing is left to choose. Users without one are
+  /// left out.
+  var trainingAndValidationSet: SequenceDataset { get }
   func cases(_ stage: EvaluationStage) -> [EvaluationCase]
   /// What was left out of the questions of a stage, and why.
   func omissions(_ stage: EvaluationStage) -> [Omission]
@@ -62,6 +66,15 @@ extension LeaveOneOut: EvaluationSplit {
       itemCount: dataset.itemCount, sequences: training,
       times: dataset.times.map { times in
         times.map { $0.count >= 3 ? Array($0.dropLast(2)) : $0 }
+      })
+  }
+
+  package var trainingAndValidationSet: SequenceDataset {
+    SequenceDataset(
+      itemCount: dataset.itemCount,
+      sequences: dataset.sequences.map { $0.count >= 3 ? Array($0.dropLast()) : $0 },
+      times: dataset.times.map { times in
+        times.map { $0.count >= 3 ? Array($0.dropLast()) : $0 }
       })
   }
 
@@ -125,11 +138,15 @@ package struct GlobalTimeSplit: EvaluationSplit {
     self.isCold = isCold
   }
 
-  package var trainingSet: SequenceDataset {
+  package var trainingSet: SequenceDataset { events(before: validationStart) }
+
+  package var trainingAndValidationSet: SequenceDataset { events(before: testStart) }
+
+  private func events(before moment: Timestamp) -> SequenceDataset {
     var sequences: [[ItemToken]] = []
     var kept: [[Timestamp]] = []
     for (sequence, times) in zip(dataset.sequences, times) {
-      let count = count(times, before: validationStart)
+      let count = count(times, before: moment)
       if count == 0 { continue }
       sequences.append(Array(sequence.prefix(count)))
       kept.append(Array(times.prefix(count)))

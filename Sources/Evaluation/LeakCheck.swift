@@ -32,6 +32,11 @@ package struct LeakCheck: Hashable, Sendable {
     let expected = split.trainingSet
     if learned.sequences == expected.sequences {
       found(.fine, "The model has learned from the training events of this split and no others.")
+    } else if learned.sequences == split.trainingAndValidationSet.sequences {
+      found(
+        .caution,
+        "A model has learned the validation events too, once they had nothing more to decide; those "
+          + "beside it that were not searched for have learned from the training events alone.")
     } else if Self.contains(split.dataset, answersOf: cases, learned) {
       found(
         .fault,
@@ -47,7 +52,7 @@ package struct LeakCheck: Hashable, Sendable {
         "\(again) of \(cases.count) cases ask for an item of the history again, which a feed that "
           + "removes seen items would never show.")
     }
-    if let future = Self.shareLearnedAfter(cases, expected) {
+    if let future = Self.shareLearnedAfter(cases, learned) {
       if future > 0 {
         found(
           .caution,

@@ -5,7 +5,7 @@ import Synchronization
 
 /// A trained network of any kind, ready to serve: a history becomes one vector, and an item's score is
 /// its inner product with the item's vector.
-package final class NeuralModel: VectorRecommender {
+package final class NeuralModel: VectorRecommender, NetworkRecommender {
   package static let kind = "network"
 
   package let configuration: NeuralConfiguration
@@ -33,6 +33,8 @@ package final class NeuralModel: VectorRecommender {
       network.layout, parameters: parameters, kernels: kernels, precision: precision,
       includingItems: false)
   }
+
+  package var parameters: Buffer { weights.parameters }
 
   package func encoding(in precision: Precision) -> any Recommender {
     precision == weights.precision

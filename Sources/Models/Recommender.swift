@@ -69,6 +69,12 @@ package protocol VectorRecommender: Recommender {
   func encode(_ histories: [History]) -> [Float]
 }
 
+/// A trained network, whose training may go on from its weights.
+package protocol NetworkRecommender: Recommender {
+  /// All weights, laid out by the network's layout.
+  var parameters: Buffer { get }
+}
+
 extension VectorRecommender {
   package var itemVectors: [Float] { withItemVectors { Array($0) } }
 

@@ -39,13 +39,15 @@ package struct SASRecConfiguration: Hashable, Sendable {
 ///
 /// - SeeAlso: Kang & McAuley, *Self-Attentive Sequential Recommendation*, ICDM 2018. The variant is
 ///   described at `TransformerPass`; the loss at `CatalogueSoftmax`.
-package final class SASRec: VectorRecommender {
+package final class SASRec: VectorRecommender, NetworkRecommender {
   package static let kind = "sasrec"
 
   package let configuration: SASRecConfiguration
   private let neural: NeuralModel
   private let layout: ParameterLayout
   package let kernels: Kernels
+
+  package var parameters: Buffer { weights.parameters }
 
   /// - Parameter parameters: laid out by `TransformerLayout`; the model owns it from now on.
   package init(

@@ -12,6 +12,8 @@ struct AutoCandidates {
   let firstNetwork: PolicySettings
   /// Networks and settings of networks that are tried where there is time.
   private(set) var networks: [PolicySettings] = []
+  /// The first of them, one or two of a kind; the others are drawn.
+  private(set) var kindCount = 0
 
   private let seed: Int
 
@@ -26,6 +28,7 @@ struct AutoCandidates {
     defaults = listDefaults(shape)
     refinements = listRefinements(shape)
     networks = listNetworks(shape)
+    kindCount = networks.prefix { !Self.isDrawn($0) }.count
   }
 
   /// What of the data decides which candidates come first.
@@ -133,12 +136,16 @@ struct AutoCandidates {
     if shape.hasTimes {
       list.append(made(PopularTraining.self, "popular_30_days", ["time_window": .number(30)]))
     }
+    // Neighbours alone first: they take a moment each.
+    let first = 8
     for (i, values) in neighbours.enumerated() {
       list.append(made(ItemKNNTraining.self, "item_knn_\(i + 2)", values))
-      if i % 2 == 0, i / 2 < others.count { list.append(others[i / 2]) }
-      if i % 3 == 1, i / 3 < linear.count {
+      let turn = i - first
+      if turn < 0 { continue }
+      if turn % 2 == 0, turn / 2 < others.count { list.append(others[turn / 2]) }
+      if turn % 3 == 1, turn / 3 < linear.count {
         list.append(
-          made(EASETraining.self, "ease_\(i / 3 + 2)", easeValues(shape, linear[i / 3])))
+          made(EASETraining.self, "ease_\(turn / 3 + 2)", easeValues(shape, linear[turn / 3])))
       }
     }
     return list
@@ -201,22 +208,23 @@ struct AutoCandidates {
       more.merging(["hidden_dropout_prob": .number(value)]) { $1 }
     }
     var list: [PolicySettings] = []
+    if shape.hasTimes {
+      list.append(network(HSTUTraining.self, "hstu", shape.isShort ? dropout(0.5) : [:]))
+    }
     if shape.isShort {
       // Few events for each item: what keeps from learning by heart comes first.
-      list = [
+      list += [
         network(SASRecTraining.self, "sasrec_2", dropout(0.5)),
-        network(
-          SASRecTraining.self, "sasrec_3",
-          dropout(0.6, ["hidden_size": .integer(128), "n_layers": .integer(1)])),
-        network(ESASRecTraining.self, "esasrec", dropout(0.5)),
         network(GRU4RecTraining.self, "gru4rec", dropout(0.5)),
+        network(ESASRecTraining.self, "esasrec", dropout(0.5)),
+        network(SASRecTraining.self, "sasrec_3", dropout(0.3, ["n_layers": .integer(1)])),
+        network(
+          GRU4RecTraining.self, "gru4rec_2", dropout(0.6, ["hidden_size": .integer(128)])),
         network(
           SASRecTraining.self, "sasrec_4",
           dropout(0.5, ["weight_decay": .number(0.01), "hidden_size": .integer(128)])),
       ]
-      if shape.hasTimes { list.append(network(HSTUTraining.self, "hstu", dropout(0.5))) }
     } else {
-      if shape.hasTimes { list.append(network(HSTUTraining.self, "hstu")) }
       list += [
         network(ESASRecTraining.self, "esasrec"),
         network(SASRecTraining.self, "sasrec_2", dropout(0.3, ["hidden_size": .integer(128)])),
@@ -225,10 +233,11 @@ struct AutoCandidates {
       ]
     }
     var generator = SplitMix64(seed: UInt64(seed) &+ 29)
-    let policies: [any Policy.Type] = [
-      SASRecTraining.self, SASRecTraining.self, ESASRecTraining.self, GRU4RecTraining.self,
+    var policies: [any Policy.Type] = [
+      SASRecTraining.self, GRU4RecTraining.self, SASRecTraining.self, ESASRecTraining.self,
     ]
-    for number in 0..<24 {
+    if shape.hasTimes { policies.append(HSTUTraining.self) }
+    for number in 0..<150 {
       func draw() -> Double { Double(generator.unitFloat()) }
       let policy = policies[number % policies.count]
       var values = dropout(
@@ -249,6 +258,55 @@ struct AutoCandidates {
       list.append(network(policy, "\(name)_\(10 + number)", values))
     }
     return list
+  }
+
+  /// A drawn network moved near the best one so far, two times of three once some were tried; the
+  /// first of these only has another seed, which a blend gains from.
+  func improved(
+    network tried: PolicySettings, number: Int, _ trials: [AutoSearch.Trial], _ networks: [Int]
+  ) -> PolicySettings {
+    guard Self.isDrawn(tried), number % 3 != 0 else { return tried }
+    // One of the best two: the best one alone is soon looked at from all sides.
+    let leading = networks.sorted { trials[$0].record.ndcg > trials[$1].record.ndcg }
+    guard let place = leading.prefix(2).dropFirst(number % 3 - 1).first ?? leading.first else {
+      return tried
+    }
+    var moved = trials[place].settings
+    moved.name = "\(moved.policy.name)_\(tried.name.split(separator: "_").last ?? "")"
+    var generator = SplitMix64(seed: UInt64(seed) &+ UInt64(number) &* 7919)
+    func draw() -> Double { Double(generator.unitFloat()) }
+    func choose<Value>(_ ladder: [Value], near value: Double, _ number: (Value) -> Double) -> Value
+    {
+      let now =
+        ladder.indices.min { abs(number(ladder[$0]) - value) < abs(number(ladder[$1]) - value) }
+        ?? 0
+      return ladder[min(ladder.count - 1, max(0, now + (draw() < 0.5 ? -1 : 1)))]
+    }
+    moved.values["sample_seed"] = .integer(seed &+ number)
+    for _ in 0..<(draw() < 0.25 ? 0 : draw() < 0.5 ? 1 : 2) {
+      switch Int(draw() * 5) {
+      case 0, 1:
+        let now = moved.number("hidden_dropout_prob")
+        moved.values["hidden_dropout_prob"] = .number(
+          (min(0.8, max(0, now + (draw() < 0.5 ? -0.1 : 0.1))) * 100).rounded() / 100)
+      case 2:
+        moved.values["hidden_size"] = .integer(
+          choose([32, 48, 64, 96, 128, 192], near: Double(moved.integer("hidden_size"))) {
+            Double($0)
+          })
+      case 3:
+        moved.values["n_layers"] = .integer(
+          choose([1, 2, 3], near: Double(moved.integer("n_layers"))) { Double($0) })
+      default:
+        let rate = moved.number("learning_rate") * (draw() < 0.5 ? 0.6 : 1.6)
+        moved.values["learning_rate"] = .number((rate * 1e5).rounded() / 1e5)
+      }
+    }
+    return moved
+  }
+
+  private static func isDrawn(_ network: PolicySettings) -> Bool {
+    network.name.split(separator: "_").last.flatMap { Int($0) } ?? 0 >= 10
   }
 
   // MARK: What a candidate takes

@@ -19,24 +19,32 @@ extension AutoSearch {
         + "\(text(seconds: trials[first].record.seconds))"
         + (trials[first].isComplete ? ", to its end." : "; it had not come to its end."))
     let full = max(trials[first].record.seconds, 1e-3)
-    var round = 0
+    var draws = 0
+    // Each kind of network to its end where there is time: they learn at paces of their own, and one
+    // that has the best end may look worst at first.
+    for settings in waiting.prefix(candidates.kindCount) where end - spent >= 4 * full {
+      _ = try advance(settings, nil, to: 4 * full, until: end)
+      waiting = waiting.dropFirst()
+    }
     while !waiting.isEmpty, end - spent > 0.1 * full, end - spent > 0.02 * budget {
-      round += 1
-      // Nine at a ninth of the time, three at a third, one to the end cost 2.3 trainings.
-      let count = max(1, min(9, Int((end - spent) / (0.26 * full))))
-      var alive: [(settings: PolicySettings, place: Int?)] = waiting.prefix(count).map { ($0, nil) }
-      waiting = waiting.dropFirst(count)
-      for rung in [full / 9, full / 3, full] {
-        var done: [(settings: PolicySettings, place: Int?)] = []
-        for (settings, place) in alive {
-          if let place = try advance(settings, place, to: rung, until: end) {
-            done.append((settings, place))
-          }
-        }
-        done.sort { ndcg($0.place) > ndcg($1.place) }
-        alive = Array(done.prefix(max(1, (done.count + 2) / 3)))
+      let left = end - spent
+      let plan = HalvingPlan(full: full, left: left)
+      let taken = waiting.prefix(plan.count)
+      waiting = waiting.dropFirst(plan.count)
+      var alive: [(settings: PolicySettings, place: Int?)] = taken.map { settings in
+        draws += 1
+        return (candidates.improved(network: settings, number: draws, trials, networks), nil)
       }
-      let leading = networks.sorted { ndcg($0) > ndcg($1) }.prefix(2)
+      for rung in plan.rungs {
+        alive = Array(alive.prefix(rung.count))
+        for i in alive.indices {
+          alive[i].place = try advance(
+            alive[i].settings, alive[i].place,
+            to: rung.seconds * pace(of: alive[i].settings.policy.name, beside: full), until: end)
+        }
+        alive = alive.filter { $0.place != nil }.sorted { ndcg($0.place) > ndcg($1.place) }
+      }
+      let leading = networks.sorted { ndcg($0) > ndcg($1) }.prefix(4)
       for place in networks where !leading.contains(place) && trials[place].model != nil {
         trials[place].checkpoint = nil
       }
@@ -47,6 +55,14 @@ extension AutoSearch {
     {
       _ = try advance(trials[place].settings, place, to: .infinity, until: end)
     }
+  }
+
+  /// How much longer networks of a policy take to their end than the first one, as far as is known.
+  private func pace(of policy: String, beside full: Double) -> Double {
+    let own = networks.filter {
+      trials[$0].isComplete && trials[$0].settings.policy.name == policy
+    }.map { trials[$0].record.seconds }
+    return min(4, max(1, (own.max() ?? full) / full))
   }
 
   func ndcg(_ place: Int?) -> Double { place.map { trials[$0].record.ndcg } ?? -1 }
@@ -142,9 +158,11 @@ extension AutoSearch {
     record.policy = tried.policy.name
     record.name = tried.name
     record.at = spent
-    let trial = Trial(
+    var trial = Trial(
       settings: tried, record: record, model: trained.model, checkpoint: last,
       isComplete: isComplete, key: key, stages: stages + [record])
+    trial.bestEpoch = trained.bestEpoch
+    trial.epochCount = trained.epochs.count
     if let place { trials[place] = trial } else { trials.append(trial) }
     let now = place ?? trials.count - 1
     if !networks.contains(now) { networks.append(now) }
@@ -195,5 +213,29 @@ extension TrainingCheckpoint {
     record.name = settings.name
     record.at = at
     return record
+  }
+}
+
+/// How many networks start together, and how many go on for how long.
+package struct HalvingPlan {
+  /// Networks that start.
+  package let count: Int
+  /// The first ones of those that are left go on until they have had so many seconds.
+  package let rungs: [(count: Int, seconds: Double)]
+
+  /// - Parameters:
+  ///   - full: seconds that the first network took to its end.
+  ///   - left: seconds that there are.
+  package init(full: Double, left: Double) {
+    if left >= 20 * full {
+      // Where there is time, nothing is dropped before it has had a fair part of a whole training.
+      // This costs up to 16 of them.
+      count = 9
+      rungs = [(9, full / 2), (6, 1.5 * full), (3, 4 * full)]
+    } else {
+      // Nine at a ninth of the time, three at a third, one to the end cost 2.3 trainings.
+      count = max(1, min(9, Int(left / (0.26 * full))))
+      rungs = [(count, full / 9), ((count + 2) / 3, full / 3), (1, full)]
+    }
   }
 }

@@ -22,6 +22,9 @@ package final class AutoSearch {
     /// Whether more time would bring nothing.
     package var isComplete = true
     var key: String
+    /// The epoch whose weights the model has, and the epochs that were trained; of networks only.
+    var bestEpoch: Int?
+    var epochCount = 0
     /// What a network had reached each time that it was left, oldest first.
     var stages: [TrialRecord] = []
     /// Stages that an earlier search has kept and this one has not come to.
@@ -54,9 +57,11 @@ package final class AutoSearch {
 
   package init(
     _ data: TrainingSet, budget: Double, seed: Int, context: TrainingContext, pool: WorkerPool,
-    training: Training? = nil
+    refits: Bool = true, training: Training? = nil
   ) {
     self.data = data
+    self.refits = refits && data.further != nil
+    triesUntil = self.refits ? 0.91 - AutoRefit.reserved : 0.91
     self.budget = budget
     self.seed = seed
     self.context = context
@@ -86,10 +91,15 @@ package final class AutoSearch {
 
   // MARK: The course
 
-  /// Tries until the time for trying is over; what is left of the budget is for the blend.
+  /// The share of the budget after which nothing more is tried; the rest is for the blend, and for
+  /// learning the validation events.
+  let triesUntil: Double
+  let refits: Bool
+
+  /// Tries until the time for trying is over.
   package func run() throws {
     let candidates = AutoCandidates(data, seed: seed)
-    let end = budget * 0.91
+    let end = budget * triesUntil
     for tried in candidates.defaults {
       try attempt(tried, until: min(end, budget * 0.2), most: budget * 0.08)
     }
@@ -318,7 +328,10 @@ package final class AutoSearch {
       guard let checkpoint = trial.checkpoint ?? storedCheckpoint(trial.key) else { return nil }
       own.checkpoint = checkpoint
       own.secondsAtMost = 0
-      model = try training(trial.settings, data, own).model
+      let trained = try training(trial.settings, data, own)
+      model = trained.model
+      trials[place].bestEpoch = trained.bestEpoch
+      trials[place].epochCount = trained.epochs.count
     } else if let bytes = context.trials?.weights(trial.key),
       let file = try? Safetensors(parsing: bytes, path: trial.key)
     {

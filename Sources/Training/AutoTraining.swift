@@ -7,9 +7,9 @@ package import Models
 ///
 /// `AutoSearch` tries; here models are taken into a blend one by one, as long as the blend gets better
 /// on validation events that its weights have not seen (five folds). On small data a blend of simple
-/// models usually wins, on large data a transformer with some help. The test events are never looked
-/// at, and the model that is served is the one that was judged: like every model of Riffle it has not
-/// learned the validation events, and reads them when a query asks.
+/// models usually wins, on large data a transformer with some help. When all is chosen, the parts learn
+/// the validation events too (`AutoRefit`). The test events are never looked at, and the model that
+/// is served is the one that is judged by them.
 package enum AutoTraining: Policy {
   package static let description = PolicyDescription(
     name: "auto",
@@ -22,6 +22,10 @@ package enum AutoTraining: Policy {
       Hyperparameter(
         "blends", .flag, default: .flag(true),
         "Whether several models may be taken; otherwise the best one alone."),
+      Hyperparameter(
+        "refit", .flag, default: .flag(true),
+        "Whether what was chosen learns the validation events too, once they have nothing more to "
+          + "decide. Not where other models are made of this one."),
       Hyperparameter(
         "seed", aliases: ["sample_seed"], .integer(0...Int(Int32.max)), default: .integer(42),
         "The seed of every model."),
@@ -47,7 +51,8 @@ package enum AutoTraining: Policy {
     return try context.withPool { pool in
       try context.report()
       let search = AutoSearch(
-        data, budget: budget, seed: settings.integer("seed"), context: context, pool: pool)
+        data, budget: budget, seed: settings.integer("seed"), context: context, pool: pool,
+        refits: settings.flag("refit") && !context.isPart)
       try search.run()
       guard !search.trials.isEmpty else { throw nothingToLearn(settings, data) }
       return try conclude(search, blends: settings.flag("blends"), on: data.validation, pool: pool)
@@ -58,6 +63,7 @@ package enum AutoTraining: Policy {
 
   /// A model in the final choice.
   private struct Choice {
+    var place: Int
     var settings: PolicySettings
     var model: any Recommender
     var ndcg: Double
@@ -91,30 +97,33 @@ package enum AutoTraining: Policy {
     }
     var choices: [Choice] = []
     var perPolicy: [String: Int] = [:]
-    for place in order where choices.count < (blends ? 12 : 1) {
+    for place in order where choices.count < (blends ? 16 : 1) {
       let trial = search.trials[place]
       let policy = trial.settings.policy.name
       if perPolicy[policy, default: 0] >= 3 { continue }
       // What has to be trained or read again takes time; what is there does not.
-      if trial.model == nil, !choices.isEmpty, search.spent > search.budget * 0.94 { continue }
+      if trial.model == nil, !choices.isEmpty, search.isSpent(beyond: search.triesUntil + 0.03)() {
+        continue
+      }
       guard let model = try search.model(place) else { continue }
       perPolicy[policy, default: 0] += 1
-      choices.append(Choice(settings: trial.settings, model: model, ndcg: trial.record.ndcg))
+      choices.append(
+        Choice(place: place, settings: trial.settings, model: model, ndcg: trial.record.ndcg))
     }
     guard let best = choices.first else {
       throw Diagnostic(
         .unavailable, code: "no_time", "No model could be trained in the time that there was.",
         at: "training.models", help: "Give `minutes` a larger value.")
     }
-    var model: any Recommender = best.model
     var why = ["`\(best.settings.name)` alone has the best NDCG@10 on the validation events."]
     var sentence = "`\(best.settings.name)` alone was best"
     var quality = best.ndcg
-    var chosen = [best.settings]
+    var chosen = [best]
+    var assembled = { (models: [any Recommender]) in models[0] }
     var yaml: [String] = []
     if blends, choices.count > 1 {
       var found: [Growth] = []
-      let isLate = search.isSpent(beyond: 0.985)
+      let isLate = search.isSpent(beyond: search.triesUntil + 0.075)
       for standing in [Standing.logRank, .standard] where !isLate() {
         if let growth = grown(choices, standing, on: cases, pool: pool, isLate: isLate) {
           found.append(growth)
@@ -122,14 +131,17 @@ package enum AutoTraining: Policy {
       }
       if let growth = found.filter(\.isBetter).max(by: { $0.quality.ndcg < $1.quality.ndcg }) {
         quality = growth.quality.ndcg
-        model = Blend(
-          parts: growth.parts.map { choice, weight in
-            Blend.Part(name: choice.settings.name, model: choice.model, weight: Float(weight))
-          }, standing: growth.standing)
+        assembled = { models in
+          Blend(
+            parts: zip(growth.parts, models).map { part, model in
+              Blend.Part(
+                name: part.choice.settings.name, model: model, weight: Float(part.weight))
+            }, standing: growth.standing)
+        }
         let parts = growth.parts.map { "\(rounded(Float($0.1))) `\($0.0.settings.name)`" }
         sentence =
           "the blend \(parts.joined(separator: " + ")) by \(growth.standing.rawValue) was best"
-        chosen = growth.parts.map(\.choice.settings)
+        chosen = growth.parts.map(\.choice)
         yaml = [blendYAML(growth)]
         let steps = growth.steps.enumerated().map { place, step in
           (place == 0 ? "`\(step.name)` alone" : "with `\(step.name)`")
@@ -147,29 +159,48 @@ package enum AutoTraining: Policy {
             : "No blend with another was as good on folds that its weights had not seen.")
       }
     }
+    let choosing = search.spent - begun
+    var models = chosen.map(\.model)
+    var refit = search.refits ? AutoRefit(search) : nil
+    if refit != nil {
+      models =
+        try refit?.learn(
+          chosen.map { ($0.place, $0.model) }, until: search.budget * 0.995) ?? models
+    }
     let elapsed = search.spent
     var trained = TrainedModel(
-      model, secondsTraining: elapsed,
+      assembled(models), secondsTraining: elapsed,
       summary:
         "Tried \(search.trials.count) models in \(text(seconds: elapsed)): \(sentence), with "
         + "validation NDCG@10 \(fixed(quality, 4)).")
+    trained.hasLearnedValidation = refit?.count ?? 0 > 0
     trained.trials = search.trials.map(\.record)
+    var lines: [String: Int] = [:]
+    let shown = order.filter { place in
+      lines[search.trials[place].record.policy, default: 0] += 1
+      return lines[search.trials[place].record.policy, default: 0] <= linesPerPolicy
+    }
     trained.notes =
       ["NDCG@10, Recall@10 on the validation events, seconds, trained, model and settings:"]
-      + order.prefix(linesAtMost).map { line(search.trials[$0].record) }
-      + (order.count > linesAtMost ? ["  and \(order.count - linesAtMost) that were worse"] : [])
+      + shown.map { line(search.trials[$0].record) }
+      + (order.count > shown.count
+        ? ["  and \(order.count - shown.count) more, worse or much like these"] : [])
       + ["How the time went:"] + search.course.map { "  \($0)" }
-      + ["  Choosing among them took \(text(seconds: elapsed - begun))."]
+      + ["  Choosing among them took \(text(seconds: choosing))."]
+      + (refit?.course ?? []).map { "  \($0)" }
       + (search.passedOver.isEmpty
         ? [] : ["Passed over:"] + search.passedOver.map { "  \($0)" })
       + ["Why:"] + why.map { "  \($0)" }
-      + ["The same without a search, as YAML:"]
-      + (chosen.map(\.json.text) + yaml).map { "  - \($0)" }
+      + [
+        "The same without a search, as YAML"
+          + (trained.hasLearnedValidation ? " (which leaves the validation events out):" : ":")
+      ]
+      + (chosen.map(\.settings.json.text) + yaml).map { "  - \($0)" }
     return trained
   }
 
-  /// Trials that the table shows; the rest stand in the JSON and in the report.
-  private static let linesAtMost = 40
+  /// Trials of a policy that the table shows; the rest stand in the JSON and in the report.
+  private static let linesPerPolicy = 6
 
   /// A trial as a line of the table.
   private static func line(_ record: TrialRecord) -> String {

@@ -29,6 +29,7 @@ extension NeuralPolicy {
     adjust(&configuration, &options, settings, data)
     let trainer = Trainer(
       data, configuration: configuration, options: options, kernels: context.kernels)
+    if let start = context.start { trainer.begin(from: start.parameters) }
     context.estimated?(trainer.estimate(kernels: context.kernels))
     let result = try trainer.run(
       validating: data.validation, from: context.checkpoint, saving: context.saving,

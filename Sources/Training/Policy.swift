@@ -49,6 +49,9 @@ package struct TrainingSet: Sendable {
   package var histories: [History]
   /// Chooses epochs and anything else that has to be chosen. Never the test events.
   package var validation: [EvaluationCase]
+  /// The histories with the events of the validation, for learning once more when everything is
+  /// chosen; nil where there are none to be had.
+  package var further: (@Sendable () -> [History])?
 
   package init(itemCount: Int, histories: [History], validation: [EvaluationCase]) {
     self.itemCount = itemCount
@@ -58,12 +61,15 @@ package struct TrainingSet: Sendable {
 
   /// The training and validation events of a split.
   package init(_ split: some EvaluationSplit) {
-    let training = split.trainingSet
+    @Sendable func histories(_ events: SequenceDataset) -> [History] {
+      events.sequences.indices.map { user in
+        History(events.sequences[user][...], times: events.times?[user][...])
+      }
+    }
     self.init(
-      itemCount: training.itemCount,
-      histories: training.sequences.indices.map { user in
-        History(training.sequences[user][...], times: training.times?[user][...])
-      }, validation: split.cases(.validation))
+      itemCount: split.dataset.itemCount, histories: histories(split.trainingSet),
+      validation: split.cases(.validation))
+    further = { histories(split.trainingAndValidationSet) }
   }
 
   /// The items alone, one sequence for each user.
@@ -95,6 +101,10 @@ package struct TrainingContext {
   package var secondsAtMost: Double?
   /// Trained models that this one may be made of, by name.
   package var parts: [String: any Recommender] = [:]
+  /// A trained network of the same settings whose weights are gone on from, in place of fresh ones.
+  package var start: (any NetworkRecommender)?
+  /// Whether other models are made of this one, by the validation events: it must not learn them.
+  package var isPart = false
   /// Where a search keeps its trials.
   package var trials: (any TrialStore)?
   /// Seconds on a clock that only goes forward, for policies that divide a budget.
@@ -151,6 +161,9 @@ package struct TrainedModel: Sendable {
   package var notes: [String] = []
   /// The settings that a search chose.
   package var chosen: PolicySettings?
+  /// Whether the model has learned the events of the validation too, so that only the test can judge
+  /// it.
+  package var hasLearnedValidation = false
   /// The trainings of a search, in their order.
   package var trials: [TrialRecord] = []
 

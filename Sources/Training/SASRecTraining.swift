@@ -126,6 +126,7 @@ package enum SASRecTraining: Policy {
       training: data.sequences,
       configuration: configuration(settings, itemCount: data.itemCount),
       options: options(settings, data, context), kernels: context.kernels)
+    if let start = context.start { trainer.begin(from: start.parameters) }
     context.estimated?(trainer.estimate(kernels: context.kernels))
     let result = try trainer.run(
       validating: data.validation, from: context.checkpoint, saving: context.saving,

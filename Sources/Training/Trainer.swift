@@ -341,6 +341,17 @@ package final class Trainer {
       cases, weights: exactWeights, network: network, kernels: kernels, pool: pool)
   }
 
+  /// Takes over trained weights in place of the fresh ones; the optimiser's moments start at nought.
+  ///
+  /// - Precondition: they belong to a network of the same configuration.
+  package func begin(from trained: Buffer) {
+    precondition(trained.count == parameters.count, "weights of another network")
+    for buffer in [parameters, average].compactMap({ $0 }) {
+      buffer.pointer.update(from: trained.pointer, count: trained.count)
+    }
+    refreshWeights()
+  }
+
   /// Packs the weights again after the parameters were replaced.
   func refreshWeights() { weights.update() }
 

@@ -148,7 +148,9 @@ struct Evaluate: AsyncParsableCommand {
     if !depths.isEmpty { options.depths = depths }
     options.threads = context.threads
     var card = Scorecard(
-      contenders, on: split, dataset: folder, learned: split.trainingSet, options: options)
+      contenders, on: split, dataset: folder,
+      learned: outcome.trained.hasLearnedValidation
+        ? split.trainingAndValidationSet : split.trainingSet, options: options)
     card.notes = [outcome.summary]
     return card
   }

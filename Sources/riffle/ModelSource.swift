@@ -94,15 +94,20 @@ extension ModelSource.Opened {
   }
 
   /// Trains a model and, before it, those that it is made of.
+  ///
+  /// - Parameter isPart: whether another model is made of it.
   func train(
-    _ settings: PolicySettings, threads: Int, trained: inout [String: any Recommender]
+    _ settings: PolicySettings, threads: Int, trained: inout [String: any Recommender],
+    isPart: Bool = false
   ) throws -> any Recommender {
     if let model = trained[settings.name] { return model }
     for part in settings.partNames {
-      _ = try train(try self.settings(named: part), threads: threads, trained: &trained)
+      _ = try train(
+        try self.settings(named: part), threads: threads, trained: &trained, isPart: true)
     }
     var training = try ModelTraining(policy: settings, threads: threads, niceness: 0)
     training.parts = trained
+    training.isPart = isPart
     let line = TrainingProgressLine()
     let outcome = try training.train(data) { state in
       line.show(state)

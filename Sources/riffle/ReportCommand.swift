@@ -120,7 +120,9 @@ struct Report: ParsableCommand {
     options.seed = seed
     options.threads = source.threadCount
     var card = Scorecard(
-      contenders, on: split, dataset: opened.name, learned: split.trainingSet, options: options)
+      contenders, on: split, dataset: opened.name,
+      learned: trained.values.contains { $0.hasLearnedValidation }
+        ? split.trainingAndValidationSet : split.trainingSet, options: options)
     card.curves = curves
     card.searches = model.compactMap { name in
       trained[name].flatMap { SearchTrials(name, $0) }
@@ -134,11 +136,11 @@ struct Report: ParsableCommand {
   /// Trains a model and, before it, those that it is made of.
   private func train(
     _ name: String, _ opened: ModelSource.Opened, _ data: TrainingSet,
-    _ trained: inout [String: TrainedModel]
+    _ trained: inout [String: TrainedModel], isPart: Bool = false
   ) throws -> TrainedModel {
-    if let model = trained[name] { return model }
+    if let model = trained[name], !isPart || !model.hasLearnedValidation { return model }
     let settings = try opened.settings(named: name)
-    for part in settings.partNames { _ = try train(part, opened, data, &trained) }
+    for part in settings.partNames { _ = try train(part, opened, data, &trained, isPart: true) }
     guard let policy = Policies.named(settings.policy.name) else {
       throw CommandFailure(.badInput, "error: There is no policy `\(settings.policy.name)`.")
     }
@@ -157,6 +159,7 @@ struct Report: ParsableCommand {
       return true
     }
     context.parts = trained.mapValues(\.model)
+    context.isPart = isPart
     let model = try policy.train(data, settings, context)
     line.finish()
     Terminal.standardError("\(name): \(model.summary)")

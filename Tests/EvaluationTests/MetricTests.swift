@@ -118,6 +118,8 @@ import Testing
     ])
     let split = try #require(GlobalTimeSplit(dataset, windowSeconds: 7 * 86_400))
     #expect(split.trainingSet.sequences.map { $0.map(\.index) } == [[0, 1], [4], [0], [1]])
+    let known = split.trainingAndValidationSet.sequences.map { $0.map(\.index) }
+    #expect(known == [[0, 1, 2], [4], [0, 7], [1]])
     let test = split.cases(.test)
     #expect(test.map(\.user) == [0, 1])
     #expect(test[0].history.map(\.index) == [0, 1, 2])

@@ -80,6 +80,8 @@ import Testing
     #expect(split.target(of: 0, .test).index == 3)
     #expect(split.history(of: 3, .validation).map(\.index) == [0, 1])
     #expect(split.history(of: 3, .test).map(\.index) == [0, 1, 4])
+    let known = split.trainingAndValidationSet.sequences
+    #expect(known.map { $0.map(\.index) } == [[0, 1, 2], [0, 1], [4, 5], [0, 1, 4]])
   }
 
   @Test func `the fingerprint follows content and order`() {

@@ -204,6 +204,63 @@ private final class Workshop: TrialStore {
   }
 }
 
+@Suite struct `What auto chose` {
+  /// A ring that everyone walks; the last two steps of each go to items that are nowhere else.
+  private let data: TrainingSet = {
+    var generator = SeededWalk(state: 5)
+    let sequences = (0..<120).map { _ -> [ItemToken] in
+      let start = generator.next(below: 60)
+      return (0..<6).map { ItemToken((start + $0) % 60) } + [ItemToken(60), ItemToken(61)]
+    }
+    return TrainingSet(LeaveOneOut(SequenceDataset(itemCount: 62, sequences: sequences)))
+  }()
+
+  private func trained(refit: Bool = true, isPart: Bool = false) throws -> TrainedModel {
+    var context = TrainingContext(threads: 2, kernels: try #require(Kernels(environment: [:])))
+    context.isPart = isPart
+    var settings = PolicySettings(AutoTraining.description, name: "auto", values: [:])
+    settings.values["minutes"] = .number(0.05)
+    settings.values["refit"] = .flag(refit)
+    return try AutoTraining.train(data, settings, context)
+  }
+
+  private func ndcg(_ model: any Recommender) -> Double {
+    let pool = WorkerPool(count: 1)
+    defer { pool.shutDown() }
+    return rankings(data.validation, by: model, pool: pool).mean(.ndcg, at: 10)
+  }
+
+  @Test func `learns the validation events last`() throws {
+    let model = try trained()
+    #expect(model.hasLearnedValidation)
+    #expect(model.notes.contains { $0.contains("learned the validation events too") })
+    // Item 60 is in no training event: only who has learned the validation events knows it.
+    #expect(ndcg(model.model) > 0.3)
+  }
+
+  @Test func `leaves them alone where it is told to, and where others are made of it`() throws {
+    for model in [try trained(refit: false), try trained(isPart: true)] {
+      #expect(!model.hasLearnedValidation)
+      #expect(ndcg(model.model) < 0.3)
+    }
+  }
+
+  @Test func `leaves most of them out of a plan, and gives the rest their time`() {
+    for (full, left) in [(1.0, 100.0), (10, 100), (100, 100), (1000, 100)] {
+      let plan = HalvingPlan(full: full, left: left)
+      #expect(plan.count >= 1 && plan.count <= 9 && plan.rungs[0].count == plan.count)
+      var costs = 0.0
+      var before = 0.0
+      for (rung, next) in zip(plan.rungs, plan.rungs.dropFirst() + [(0, 0)]) {
+        #expect(rung.count >= next.count)
+        costs += Double(rung.count) * (rung.seconds - before)
+        before = rung.seconds
+      }
+      #expect(costs <= max(left, 1.7 * full), "\(full) \(left)")
+    }
+  }
+}
+
 @Suite struct `Ranges of hyper-parameters` {
   @Test(arguments: Policies.names)
   func `hold the default and only what is allowed`(name: String) throws {

@@ -79,6 +79,29 @@ import Training
     }
   }
 
+  @Test(arguments: NeuralKind.allCases)
+  func `a training begins where another has ended`(kind: NeuralKind) throws {
+    let dataset = Self.ring(users: 200, seed: 9)
+    var options = Self.options(kind, epochs: 20)
+    options.averaging = 0.9
+    let (first, split) = try Self.trainer(kind, dataset, options)
+    let cases = split.cases(.validation)
+    let trained = try first.run(validating: cases) { _ in true }
+    options.epochs = 3
+    options.alterations.augmenterEpochs = 0
+    let second = try Self.trainer(kind, dataset, options).0
+    let fresh = second.judge(cases).mean(.ndcg, at: 10)
+    let model = try #require(trained.neural as any Recommender as? any NetworkRecommender)
+    second.begin(from: model.parameters)
+    let begun = second.judge(cases).mean(.ndcg, at: 10)
+    #expect(begun == trained.bestValidationNDCG)
+    #expect(fresh < 0.8 * begun)
+    let further = try second.run(validating: []) { _ in true }
+    #expect(further.epochs.count == 3)
+    let report = evaluate(further.neural, name: kind.rawValue, on: split, threads: 1)
+    #expect(report.lines[0].result.ndcg(at: 10) > 0.9 * begun)
+  }
+
   /// The unit rows of a cosine model and a second output table are moved row by row too.
   @Test(arguments: [NeuralKind.hstu, .gsasrec, .bert4rec, .laclrec])
   func `a large catalogue moves only the rows that a step touched`(kind: NeuralKind) throws {
