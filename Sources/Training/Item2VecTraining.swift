@@ -12,9 +12,11 @@ import Neural
 /// The `item2vec` policy: vectors of items from the company that they keep in histories.
 ///
 /// - SeeAlso: Barkan & Koenigstein, *Item2vec*, 2016, on Mikolov et al., *Distributed Representations of
-///   Words and Phrases*, NIPS 2013. Drawn items are shared by a few dozen neighbouring centres and
-///   weighted to the same expectation (Ji et al., *Parallelizing Word2Vec in Shared and Distributed
-///   Memory*, 2016), so that they are matrix products.
+///   Words and Phrases*, NIPS 2013. In skip-gram, where a centre predicts several items, drawn items are
+///   shared by a few dozen neighbouring centres and weighted to the same expectation (Ji et al.,
+///   *Parallelizing Word2Vec in Shared and Distributed Memory*, 2016), so that they are matrix products.
+///   CBOW, with one right item for each centre, draws for each as the papers do: sharing needed four
+///   times as many items for the same quality, which was no quicker.
 package enum Item2VecTraining: Policy {
   package static let description = PolicyDescription(
     name: "item2vec",
@@ -107,7 +109,7 @@ package enum Item2VecTraining: Policy {
 /// vectors, bit for bit; another gives others of the same quality.
 private final class SkipGramRun {
   /// Events that a worker goes through before changes are added up.
-  private static let eventsPerRound = 4096
+  private static let eventsPerRound = 2048
 
   private let width: Int
   private let itemCount: Int
@@ -171,12 +173,11 @@ private final class SkipGramRun {
     }
     let shares = Self.shares(offsets, workers: pool.count)
     let (input, output, itemCount, width) = (input, output, itemCount, width)
-    let drawn = Worker.drawn(self.settings)
     workers = shares.map { histories in
       Worker(
         histories: histories, input: pool.count == 1 ? input : input.copy(),
         output: pool.count == 1 ? output : output.copy(), itemCount: itemCount, width: width,
-        drawn: drawn, kernels: kernels, seed: generator.next())
+        kernels: kernels, seed: generator.next())
     }
   }
 
@@ -235,24 +236,47 @@ private final class SkipGramRun {
 
   /// Adds up the workers' changes and gives the sums back to them.
   private func merge() {
-    let boxed = UncheckedSendable(workers)
-    let (input, output, width, itemCount, kernels) = (input, output, width, itemCount, kernels)
+    let (width, itemCount, kernels) = (width, itemCount, kernels)
+    let count = workers.count
     let share = (itemCount + pool.count - 1) / pool.count
+    // Plain pointers, because counting references takes longer than adding a row.
+    let sides = UncheckedSendable(
+      (0..<2).map { side in
+        (
+          main: (side == 0 ? input : output).pointer,
+          own: workers.map { (side == 0 ? $0.input : $0.output).pointer },
+          touched: workers.map { $0.touched[side] }
+        )
+      })
     pool.run { index in
-      let workers = boxed.value
-      for item in (index * share)..<max(index * share, min(itemCount, (index + 1) * share)) {
-        for side in 0..<2 {
-          guard workers.contains(where: { $0.touched[side][item] }) else { continue }
-          let main = (side == 0 ? input : output).pointer + item * width
-          func row(_ worker: Worker) -> UnsafeMutablePointer<Float> {
-            (side == 0 ? worker.input : worker.output).pointer + item * width
-          }
-          // main + Σ (row - main), the workers in their order.
-          for i in 0..<width { main[i] *= Float(1 - workers.count) }
-          for worker in workers { kernels.add(1, times: row(worker), to: main, count: width) }
-          for worker in workers {
-            row(worker).update(from: main, count: width)
-            worker.touched[side][item] = false
+      for side in sides.value {
+        side.own.withUnsafeBufferPointer { own in
+          side.touched.withUnsafeBufferPointer { touched in
+            for item in (index * share)..<max(index * share, min(itemCount, (index + 1) * share)) {
+              var changes = 0
+              var last = 0
+              for worker in 0..<count where touched[worker][item] {
+                changes += 1
+                last = worker
+                touched[worker][item] = false
+              }
+              guard changes > 0 else { continue }
+              let row = item * width
+              let main = side.main + row
+              if changes == 1 {
+                main.update(from: own[last] + row, count: width)
+              } else {
+                // main + Σ (row - main), the workers in their order.
+                let rest = Float(1 - count)
+                for i in 0..<width { main[i] *= rest }
+                for worker in 0..<count {
+                  kernels.add(1, times: own[worker] + row, to: main, count: width)
+                }
+              }
+              for worker in 0..<count where changes > 1 || worker != last {
+                (own[worker] + row).update(from: main, count: width)
+              }
+            }
           }
         }
       }
@@ -263,10 +287,8 @@ private final class SkipGramRun {
   final class Worker: @unchecked Sendable {
     /// Centres that share drawn items.
     static let chunk = 32
-    /// Items that they share. CBOW needs more of them, having one right item for each centre where
-    /// skip-gram has several: with 32, as many as centres, its Recall@10 on ML-1M was a tenth lower.
-    static func drawn(_ settings: Settings) -> Int { settings.isSkipGram ? 32 : 128 }
-    private let drawn: Int
+    /// Items that they share.
+    static let drawn = 32
 
     let histories: Range<Int>
     let input: Buffer
@@ -291,9 +313,8 @@ private final class SkipGramRun {
 
     init(
       histories: Range<Int>, input: Buffer, output: Buffer, itemCount: Int, width: Int,
-      drawn: Int, kernels: Kernels, seed: UInt64
+      kernels: Kernels, seed: UInt64
     ) {
-      self.drawn = drawn
       self.histories = histories
       self.input = input
       self.output = output
@@ -309,12 +330,12 @@ private final class SkipGramRun {
       }
       hidden = Buffer(count: Self.chunk * width)
       dhidden = Buffer(count: Self.chunk * width)
-      rows = Buffer(count: drawn * width)
-      drows = Buffer(count: drawn * width)
-      scores = Buffer(count: Self.chunk * drawn)
+      rows = Buffer(count: Self.drawn * width)
+      drows = Buffer(count: Self.drawn * width)
+      scores = Buffer(count: Self.chunk * Self.drawn)
       packed = Buffer(count: kernels.packedCount(columns: Self.chunk, depth: width))
-      scratch = Buffer(count: kernels.multiplyScratch(depth: max(Self.chunk, drawn)))
-      sums = Buffer(count: drawn)
+      scratch = Buffer(count: kernels.multiplyScratch(depth: max(Self.chunk, Self.drawn)))
+      sums = Buffer(count: Self.drawn)
     }
 
     deinit { for flags in touched { flags.deallocate() } }
@@ -342,6 +363,10 @@ private final class SkipGramRun {
         }
         guard sentence.count > 1 else { continue }
         sentence.withUnsafeBufferPointer { sentence in
+          if !settings.isSkipGram {
+            for centre in sentence.indices { predict(centre, sentence, sampler, settings, rate) }
+            return
+          }
           for start in stride(from: 0, to: sentence.count, by: Self.chunk) {
             step(
               sentence, start..<min(sentence.count, start + Self.chunk), sampler, settings, rate)
@@ -350,12 +375,56 @@ private final class SkipGramRun {
       }
     }
 
-    /// One step over a few neighbouring centres of a history.
+    /// Draws how far a centre looks: its company is what stands in `range`, without itself.
+    @inline(__always)
+    private func company(
+      of centre: Int, in sentence: UnsafeBufferPointer<Int32>, _ settings: Settings
+    ) -> ClosedRange<Int> {
+      var reach = settings.window
+      if settings.isDynamic {
+        reach = 1 + Int(generator.next().multipliedFullWidth(by: UInt64(reach)).high)
+      }
+      return max(0, centre - reach)...min(sentence.count - 1, centre + reach)
+    }
+
+    /// One step of CBOW: the mean of a centre's company predicts the centre.
+    private func predict(
+      _ centre: Int, _ sentence: UnsafeBufferPointer<Int32>, _ sampler: NegativeSampler,
+      _ settings: Settings, _ rate: Float
+    ) {
+      let d = width
+      let (h, dh) = (hidden.pointer, dhidden.pointer)
+      let range = company(of: centre, in: sentence, settings)
+      let share = 1 / Float(max(1, range.count - 1))
+      h.update(repeating: 0, count: d)
+      dh.update(repeating: 0, count: d)
+      for place in range where place != centre {
+        kernels.add(share, times: input.pointer + Int(sentence[place]) * d, to: h, count: d)
+      }
+      let right = Int(sentence[centre])
+      for draw in 0...settings.negatives {
+        let item = draw == 0 ? right : Int(sampler.draw(using: &generator))
+        if draw > 0, item == right { continue }
+        let other = output.pointer + item * d
+        let chance = 1 / (1 + exp(-kernels.dot(h, other, count: d)))
+        let gain = rate * ((draw == 0 ? 1 : 0) - chance)
+        kernels.add(gain, times: other, to: dh, count: d)
+        kernels.add(gain, times: h, to: other, count: d)
+        touched[1][item] = true
+      }
+      for place in range where place != centre {
+        let item = Int(sentence[place])
+        kernels.add(1, times: dh, to: input.pointer + item * d, count: d)
+        touched[0][item] = true
+      }
+    }
+
+    /// One step of skip-gram over a few neighbouring centres of a history.
     private func step(
       _ sentence: UnsafeBufferPointer<Int32>, _ centres: Range<Int>, _ sampler: NegativeSampler,
       _ settings: Settings, _ rate: Float
     ) {
-      let d = width
+      let (d, drawn) = (width, Self.drawn)
       let count = centres.count
       let (h, dh, weights) = (hidden.pointer, dhidden.pointer, weights.pointer)
       withUnsafeTemporaryAllocation(of: Int.self, capacity: 2 * count + drawn) { memory in
@@ -363,22 +432,9 @@ private final class SkipGramRun {
         let highs = lows + count
         let chosen = highs + count
         for (i, centre) in centres.enumerated() {
-          var reach = settings.window
-          if settings.isDynamic {
-            reach = 1 + Int(generator.next().multipliedFullWidth(by: UInt64(reach)).high)
-          }
-          lows[i] = max(0, centre - reach)
-          highs[i] = min(sentence.count - 1, centre + reach)
-          let row = h + i * d
-          if settings.isSkipGram {
-            row.update(from: input.pointer + Int(sentence[centre]) * d, count: d)
-          } else {
-            row.update(repeating: 0, count: d)
-            let share = 1 / Float(max(1, highs[i] - lows[i]))
-            for place in lows[i]...highs[i] where place != centre {
-              kernels.add(share, times: input.pointer + Int(sentence[place]) * d, to: row, count: d)
-            }
-          }
+          let range = company(of: centre, in: sentence, settings)
+          (lows[i], highs[i]) = (range.lowerBound, range.upperBound)
+          (h + i * d).update(from: input.pointer + Int(sentence[centre]) * d, count: d)
         }
         for k in 0..<drawn {
           chosen[k] = Int(sampler.draw(using: &generator))
@@ -394,11 +450,9 @@ private final class SkipGramRun {
         kernels.logisticRows(
           rows: drawn, columns: count, scores.pointer, stride: count, rowLosses: sums.pointer)
         let weight = -rate * Float(settings.negatives) / Float(drawn)
-        if settings.isSkipGram {
-          for i in 0..<count { weights[i] = Float(highs[i] - lows[i]) }
-          for k in 0..<drawn {
-            for i in 0..<count { scores.pointer[k * count + i] *= weights[i] }
-          }
+        for i in 0..<count { weights[i] = Float(highs[i] - lows[i]) }
+        for k in 0..<drawn {
+          for i in 0..<count { scores.pointer[k * count + i] *= weights[i] }
         }
         kernels.multiply(
           rows: count, columns: d, depth: drawn, alpha: weight, scores.pointer, rowStride: 1,
@@ -418,11 +472,7 @@ private final class SkipGramRun {
             kernels.add(gain, times: row, to: other, count: d)
             touched[1][item] = true
           }
-          if settings.isSkipGram {
-            for place in lows[i]...highs[i] where place != centre { right(Int(sentence[place])) }
-          } else {
-            right(Int(sentence[centre]))
-          }
+          for place in lows[i]...highs[i] where place != centre { right(Int(sentence[place])) }
         }
         for k in 0..<drawn {
           kernels.add(
@@ -430,15 +480,9 @@ private final class SkipGramRun {
           touched[1][chosen[k]] = true
         }
         for (i, centre) in centres.enumerated() {
-          func move(_ item: Int) {
-            kernels.add(1, times: dh + i * d, to: input.pointer + item * d, count: d)
-            touched[0][item] = true
-          }
-          if settings.isSkipGram {
-            move(Int(sentence[centre]))
-          } else {
-            for place in lows[i]...highs[i] where place != centre { move(Int(sentence[place])) }
-          }
+          let item = Int(sentence[centre])
+          kernels.add(1, times: dh + i * d, to: input.pointer + item * d, count: d)
+          touched[0][item] = true
         }
       }
     }
