@@ -97,7 +97,9 @@ package enum AutoTraining: Policy {
     }
     var choices: [Choice] = []
     var perPolicy: [String: Int] = [:]
-    for place in order where choices.count < (blends ? 16 : 1) {
+    // Each takes its share of a blend's time.
+    let most = search.budget < 60 ? 6 : search.budget < 180 ? 12 : 16
+    for place in order where choices.count < (blends ? most : 1) {
       let trial = search.trials[place]
       let policy = trial.settings.policy.name
       if perPolicy[policy, default: 0] >= 3 { continue }
@@ -123,7 +125,7 @@ package enum AutoTraining: Policy {
     var yaml: [String] = []
     if blends, choices.count > 1 {
       var found: [Growth] = []
-      let isLate = search.isSpent(beyond: search.triesUntil + 0.075)
+      let isLate = search.isSpent(beyond: 0.97)
       for standing in [Standing.logRank, .standard] where !isLate() {
         if let growth = grown(choices, standing, on: cases, pool: pool, isLate: isLate) {
           found.append(growth)

@@ -37,9 +37,9 @@ struct Ablate: ParsableCommand {
     let threads = source.threadCount
     var trained: [String: any Recommender] = [:]
     let first = try opened.train(
-      try opened.settings(named: retriever), threads: threads, trained: &trained)
+      try opened.settings(named: retriever), threads: threads, trained: &trained, isPart: true)
     let second = try opened.train(
-      try opened.settings(named: ranker), threads: threads, trained: &trained)
+      try opened.settings(named: ranker), threads: threads, trained: &trained, isPart: true)
     let pool = WorkerPool(count: threads)
     defer { pool.shutDown() }
     let ablation = Ablation(

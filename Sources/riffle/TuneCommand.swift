@@ -68,7 +68,8 @@ struct Tune: ParsableCommand {
     var trained: [String: any Recommender] = [:]
     for part in settings.partNames {
       _ = try opened.train(
-        try opened.settings(named: part), threads: source.threadCount, trained: &trained)
+        try opened.settings(named: part), threads: source.threadCount, trained: &trained,
+        isPart: true)
     }
     var training = try ModelTraining(policy: settings, threads: source.threadCount, niceness: 0)
     training.parts = trained
