@@ -65,7 +65,10 @@ struct AutoRefit {
   /// About the seconds that a model needs.
   private func seconds(_ place: Int) -> Double {
     let trial = search.trials[place]
-    guard search.networks.contains(place) else { return trial.record.seconds }
+    // The same model under another recency has the key of the one that was trained.
+    guard search.networks.contains(place) else {
+      return search.trials.reduce(0) { $0 + ($1.key == trial.key ? $1.record.seconds : 0) }
+    }
     guard let best = trial.bestEpoch, trial.epochCount > 0 else { return 0 }
     return trial.record.seconds * Double(furtherEpochs(best)) / Double(trial.epochCount)
   }
