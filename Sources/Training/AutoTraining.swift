@@ -97,8 +97,11 @@ package enum AutoTraining: Policy {
     }
     var choices: [Choice] = []
     var perPolicy: [String: Int] = [:]
-    // Each takes its share of a blend's time.
-    let most = search.budget < 60 ? 6 : search.budget < 180 ? 12 : 16
+    // A blend looks at every score of each in both ways, for 50 ns or less; a twentieth of the budget
+    // is for that.
+    let each = 5e-8 * Double(min(2000, cases.count)) * Double(search.data.itemCount)
+    let affordable = 0.05 * search.budget * Double(pool.count) / max(each, 1e-9)
+    let most = Int(min(16, max(5, affordable)))
     for place in order where choices.count < (blends ? most : 1) {
       let trial = search.trials[place]
       let policy = trial.settings.policy.name
