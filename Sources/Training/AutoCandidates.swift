@@ -260,8 +260,8 @@ struct AutoCandidates {
     return list
   }
 
-  /// A drawn network moved near the best one so far, two times of three once some were tried; the
-  /// first of these only has another seed, which a blend gains from.
+  /// A drawn network moved near the best one so far, two times of three; of these a quarter
+  /// only has another seed, which a blend gains from.
   func improved(
     network tried: PolicySettings, number: Int, _ trials: [AutoSearch.Trial], _ networks: [Int]
   ) -> PolicySettings {

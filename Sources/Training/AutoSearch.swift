@@ -94,6 +94,7 @@ package final class AutoSearch {
   /// The share of the budget after which nothing more is tried; the rest is for the blend, and for
   /// learning the validation events.
   let triesUntil: Double
+  /// Whether what is chosen learns the validation events in the end.
   let refits: Bool
 
   /// Tries until the time for trying is over.
