@@ -10,9 +10,11 @@ package struct Ablation: Sendable {
     package var judgement: Judgement
   }
 
-  /// The retriever, the ranker, the plain combination, and the combination that was found on the
-  /// validation events.
+  /// The retriever, the ranker, the plain combination, the united one that `retrieve-rank` is by
+  /// default and, where the validation events favour a weight of the retriever's scores, that of
+  /// `reweight: true`.
   package let lines: [Line]
+  /// What the last line was made with.
   package let stages: RetrieveRank.Stages
   package let protocolText: String
   package let caseCount: Int
@@ -32,14 +34,17 @@ package struct Ablation: Sendable {
       stages: .init(candidates: candidates, isUnited: false, retrieverWeight: 0))
     let found = RetrieveRankTraining.combination(
       retriever: retriever.model, ranker: ranker.model, candidates: nil, isUnited: true,
-      weight: nil, on: split.cases(.validation), pool: pool)
+      weight: .found(), on: split.cases(.validation), pool: pool)
     stages = found.stages
+    let united = RetrieveRank(
+      retriever: retriever.model, ranker: ranker.model,
+      stages: .init(candidates: stages.candidates, isUnited: true, retrieverWeight: 0))
     func line(_ name: String, _ explanation: String, _ model: any Recommender) -> Line {
       Line(
         name: name, explanation: explanation,
         judgement: rankings(cases, by: model, name: name, pool: pool))
     }
-    lines = [
+    var lines = [
       line(retriever.name, "retriever alone", retriever.model),
       line(ranker.name, "ranker alone", ranker.model),
       line(
@@ -47,11 +52,16 @@ package struct Ablation: Sendable {
         "the retriever's \(candidates) best, ordered by the ranker", plain),
       line(
         "\(retriever.name) + \(ranker.name)",
-        "both models' \(found.stages.candidates) best, ordered by the ranker"
-          + (found.stages.retrieverWeight == 0
-            ? "" : " with \(rounded(found.stages.retrieverWeight)) of the retriever's score"),
-        found),
+        "both models' \(stages.candidates) best, ordered by the ranker", united),
     ]
+    if stages.retrieverWeight > 0 {
+      let weight = rounded(stages.retrieverWeight)
+      lines.append(
+        line(
+          "\(weight) \(retriever.name) + \(ranker.name)",
+          "the same with \(weight) of the retriever's score (`reweight: true`)", found))
+    }
+    self.lines = lines
     protocolText = split.protocolText
     caseCount = cases.count
     itemCount = split.dataset.itemCount

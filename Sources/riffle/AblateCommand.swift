@@ -10,8 +10,10 @@ struct Ablate: ParsableCommand {
     abstract: "Say what each stage of retrieve-then-rank contributes.",
     discussion: """
       Trains a retriever and a ranker and judges each alone and both together on the test events, all \
-      items ranked: the plain combination, whose candidates come from the retriever alone, and the \
-      one that `policy_type: retrieve-rank` makes, which loses nothing of the ranker's.
+      items ranked: the plain combination, whose candidates come from the retriever alone, the one \
+      that `policy_type: retrieve-rank` makes, which loses nothing of the ranker's, and, where the \
+      validation events clearly favour it, the one of `reweight: true`, in whose order the \
+      retriever's scores count.
 
         riffle ablate --movielens PATH --retriever item2vec --ranker sasrec
         riffle ablate --data-dir DIR --engine-name for_you --retriever als --ranker sasrec

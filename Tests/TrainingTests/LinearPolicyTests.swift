@@ -266,18 +266,103 @@ private func contrast(_ model: any Recommender) -> Float {
     let ranker = try train(NGramTraining.self, data)
     let pool = WorkerPool(count: 2)
     defer { pool.shutDown() }
-    let alone = rankings(data.validation, by: ranker, pool: pool).mean(.ndcg, at: 10)
+    let alone = rankings(data.validation, by: ranker, pool: pool)
     for retriever in [
       fixed((0..<n).map { _ in generator.unitFloat() }), try train(ItemKNNTraining.self, data),
     ] {
       for isUnited in [true, false] {
         let model = RetrieveRankTraining.combination(
-          retriever: retriever, ranker: ranker, candidates: nil, isUnited: isUnited, weight: nil,
+          retriever: retriever, ranker: ranker, candidates: nil, isUnited: isUnited,
+          weight: .found(),
           on: data.validation, pool: pool)
-        let own = rankings(data.validation, by: model, pool: pool).mean(.ndcg, at: 10)
-        #expect(own >= alone - 1e-9, "seed \(seed), united \(isUnited)")
+        let own = rankings(data.validation, by: model, pool: pool)
+        for metric in [Metric.ndcg, .recall] {
+          #expect(
+            own.mean(metric, at: 10) >= alone.mean(metric, at: 10) - 1e-9,
+            "seed \(seed), united \(isUnited), \(metric)")
+        }
       }
     }
+  }
+
+  @Test(arguments: [0, 5, 40])
+  func `are not reordered where that loses what is among the best ten`(lost: Int) {
+    let (retriever, ranker, cases) = lifting(lost: lost)
+    let pool = WorkerPool(count: 1)
+    defer { pool.shutDown() }
+    let model = RetrieveRankTraining.combination(
+      retriever: retriever, ranker: ranker, candidates: nil, isUnited: true, weight: .found(),
+      on: cases, pool: pool)
+    #expect((model.stages.retrieverWeight > 0) == (lost == 0))
+    let (own, alone) = (
+      rankings(cases, by: model, pool: pool), rankings(cases, by: ranker, pool: pool)
+    )
+    #expect(own.mean(.recall, at: 10) == alone.mean(.recall, at: 10))
+    #expect((own.mean(.ndcg, at: 10) > alone.mean(.ndcg, at: 10)) == (lost == 0))
+  }
+
+  /// A retriever that lifts the ranker's third item to the first place and its eleventh above its
+  /// tenth, and questions: 200 whose answer is the third item, and `lost` whose answer is the tenth.
+  private func lifting(
+    lost: Int
+  ) -> (retriever: any Recommender, ranker: any Recommender, cases: [EvaluationCase]) {
+    (
+      fixed((0..<30).map { $0 == 2 || $0 == 10 ? 10 : 0 }), fixed((0..<30).map { Float(30 - $0) }),
+      (0..<200 + lost).map { user in
+        EvaluationCase(
+          user: user, history: [ItemToken(29)], targets: [ItemToken(user < 200 ? 2 : 9)])
+      }
+    )
+  }
+
+  @Test func `find a weight only where they are asked to`() throws {
+    let (retriever, ranker, cases) = lifting(lost: 0)
+    var data = TrainingSet(
+      LeaveOneOut(
+        SequenceDataset(
+          itemCount: 30, sequences: [[1, 2, 3], [2, 3, 4]].map { $0.map(ItemToken.init) })))
+    data.validation = cases
+    var context = TrainingContext(threads: 1, kernels: try #require(Kernels(environment: [:])))
+    context.parts = ["lifts": retriever, "orders": ranker]
+    var settings = PolicySettings(RetrieveRankTraining.description)
+    settings["retriever"] = .text("lifts")
+    settings["ranker"] = .text("orders")
+    func weight() throws -> Float? {
+      let model = try RetrieveRankTraining.train(data, settings, context).model
+      return (model as? RetrieveRank)?.stages.retrieverWeight
+    }
+    #expect(try weight() == 0)
+    settings["reweight"] = .flag(true)
+    #expect(try #require(try weight()) > 0)
+    settings["retriever_weight"] = .number(0.7)
+    #expect(try weight() == 0.7)
+    context.parts["lifts"] = fixed((0..<30).map { $0 == 2 ? -10 : 0 })
+    #expect(try weight() == 0)
+  }
+
+  @Test(arguments: [0, 40])
+  func `are shown beside their parts`(lost: Int) throws {
+    let (retriever, ranker, cases) = lifting(lost: lost)
+    let split = LeaveOneOut(
+      SequenceDataset(
+        itemCount: 30, sequences: cases.map { Array($0.history) + $0.targets + [ItemToken(4)] }))
+    let pool = WorkerPool(count: 1)
+    defer { pool.shutDown() }
+    let ablation = Ablation(
+      retriever: ("lifts", retriever), ranker: ("orders", ranker), candidates: 3, on: split,
+      pool: pool)
+    let names = ["lifts", "orders", "lifts > orders", "lifts + orders"]
+    #expect(ablation.lines.prefix(4).map(\.name) == names)
+    #expect(ablation.lines.count == (lost == 0 ? 5 : 4))
+    let (alone, united) = (ablation.lines[1].judgement, ablation.lines[3].judgement)
+    #expect(united.values(.ndcg, at: 10) == alone.values(.ndcg, at: 10))
+    #expect(united.values(.recall, at: 10) == alone.values(.recall, at: 10))
+    // Item 4 is the ranker's fifth, and not among the retriever's three best.
+    #expect(alone.mean(.recall, at: 5) == 1)
+    #expect(ablation.lines[0].judgement.mean(.recall, at: 5) == 0)
+    let lines = try #require(ablation.json()["lines"]?.array)
+    #expect(lines.count == ablation.lines.count)
+    #expect((ablation.json()["stages"]?["retriever_weight"] == .double(0)) == (lost > 0))
   }
 
   @Test func `say so where given settings make them worse`() throws {
