@@ -220,6 +220,20 @@ static void axpy(long n, float alpha, const float *x, float *y) {
   for (long i = 0; i < n; i++) y[i] += alpha * x[i];
 }
 
+static void add_weighted_rows(long m, long n, const float *v, const float *a, const float *c,
+                              const float *x, float *y) {
+  for (long j = 0; j < n; j++) {
+    double sum = y[j];
+    for (long k = 0; k < m; k++) {
+      double product = 0;
+      if (c)
+        for (long i = 0; i < n; i++) product += (double)v[k * n + i] * x[i];
+      sum += ((a ? a[k] : 0) + (c ? c[k] * product : 0)) * v[k * n + j];
+    }
+    y[j] = (float)sum;
+  }
+}
+
 static void blend(long n, float share, const float *x, float *y) {
   for (long i = 0; i < n; i++) y[i] += share * (x[i] - y[i]);
 }
@@ -453,6 +467,7 @@ const rk_table rk_reference = {
     .count_at_least = count_at_least,
     .dot = dot,
     .axpy = axpy,
+    .add_weighted_rows = add_weighted_rows,
     .blend = blend,
     .scale_rows = scale_rows,
     .column_sums = column_sums,

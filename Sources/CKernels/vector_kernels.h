@@ -816,6 +816,40 @@ static void axpy(long n, float alpha, const float *x, float *y) {
   FOR_VECTORS(n) put(y, i_, n, get(y, i_, n) + splat(alpha) * get(x, i_, n));
 }
 
+// With y and a row in registers: `vectors` of them, known where this is inlined.
+INLINE void add_weighted_whole_rows(int vectors, long m, const float *v, const float *a,
+                                    const float *c, const float *x, float *y) {
+  vf sums[8], row[8];
+  for (int q = 0; q < vectors; q++) sums[q] = load(y + q * VL);
+  for (long k = 0; k < m; k++, v += vectors * VL) {
+    for (int q = 0; q < vectors; q++) row[q] = load(v + q * VL);
+    float weight = a ? a[k] : 0;
+    if (c) {
+      vf products = row[0] * load(x);
+      for (int q = 1; q < vectors; q++) products += row[q] * load(x + q * VL);
+      weight += c[k] * sum_of(products);
+    }
+    for (int q = 0; q < vectors; q++) sums[q] += splat(weight) * row[q];
+  }
+  for (int q = 0; q < vectors; q++) store(y + q * VL, sums[q]);
+}
+
+static void add_weighted_rows(long m, long n, const float *v, const float *a, const float *c,
+                              const float *x, float *y) {
+  if (n == VL) {
+    add_weighted_whole_rows(1, m, v, a, c, x, y);
+  } else if (n == 2 * VL) {
+    add_weighted_whole_rows(2, m, v, a, c, x, y);
+  } else if (n == 4 * VL) {
+    add_weighted_whole_rows(4, m, v, a, c, x, y);
+  } else if (n == 8 * VL) {
+    add_weighted_whole_rows(8, m, v, a, c, x, y);
+  } else {
+    for (long k = 0; k < m; k++, v += n)
+      axpy(n, (a ? a[k] : 0) + (c ? c[k] * dot(v, x, n) : 0), v, y);
+  }
+}
+
 static void blend(long n, float share, const float *x, float *y) {
   FOR_VECTORS(n) {
     vf old = get(y, i_, n);
@@ -1200,6 +1234,7 @@ const rk_table RK_TABLE = {
     .count_at_least = count_at_least,
     .dot = dot,
     .axpy = axpy,
+    .add_weighted_rows = add_weighted_rows,
     .blend = blend,
     .scale_rows = scale_rows,
     .column_sums = column_sums,

@@ -334,6 +334,20 @@ extension Kernels {
     table.pointee.axpy(n, alpha, x, y)
   }
 
+  /// `y += Vᵀ (a + c ⊙ V x)`: the rows of `v` (`[m, n]`), each weighted by what is given and by its
+  /// product with `x`.
+  ///
+  /// - Parameters:
+  ///   - a: the weights that are given, `[m]`; nil for zeros.
+  ///   - c: factors of the products with `x`, `[m]`; nil for zeros.
+  package func addWeightedRows(
+    rows m: Int, columns n: Int, _ v: UnsafePointer<Float>, weights a: UnsafePointer<Float>? = nil,
+    factors c: UnsafePointer<Float>? = nil, of x: UnsafePointer<Float>,
+    to y: UnsafeMutablePointer<Float>
+  ) {
+    table.pointee.add_weighted_rows(m, n, v, a, c, x, y)
+  }
+
   /// `y += share · (x − y)`
   package func blend(
     count n: Int, _ share: Float, of x: UnsafePointer<Float>, into y: UnsafeMutablePointer<Float>

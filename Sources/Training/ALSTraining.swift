@@ -162,48 +162,51 @@ package enum ALSTraining: Policy {
       let (width, steps, kernels) = (width, steps, kernels)
       let longest = zip(offsets, offsets.dropFirst()).map { $1 - $0 }.max() ?? 0
       pool.run { worker in
-        let work = Buffer(count: 3 * width + longest * width + longest)
+        let work = Buffer(count: 3 * width + longest * width + 2 * longest)
         let r = work.pointer
         let p = r + width
         let ap = p + width
         let near = ap + width
-        let products = near + longest * width
+        let given = near + longest * width
+        let negative = given + longest
         for row in stride(from: worker, to: rows, by: pool.count) {
           let x = target.pointer + row * width
-          let range = offsets[row]..<offsets[row + 1]
-          if range.isEmpty {
+          let start = offsets[row]
+          let count = offsets[row + 1] - start
+          if count == 0 {
             x.update(repeating: 0, count: width)
             continue
           }
           // The vectors of the row's events, side by side.
-          for (k, place) in range.enumerated() {
+          for k in 0..<count {
             (near + k * width).update(
-              from: fixed.pointer + Int(columns[place]) * width, count: width)
+              from: fixed.pointer + Int(columns[start + k]) * width, count: width)
+            let c = confidences[start + k]
+            given[k] = 1 + c
+            negative[k] = -c
           }
-          // r = b - A x, with A = gram + Σ c v vᵀ and b = Σ (1 + c) v.
-          for i in 0..<width { r[i] = -kernels.dot(gram.pointer + i * width, x, count: width) }
-          for (k, place) in range.enumerated() {
-            let v = near + k * width
-            let c = confidences[place]
-            kernels.add(
-              1 + c - c * kernels.dot(v, x, count: width), times: v, to: r, count: width)
-          }
+          // r = b - A x, with A = gram + Σ c v vᵀ and b = Σ (1 + c) v. The sum over gram's rows is
+          // that over its columns.
+          r.update(repeating: 0, count: width)
+          kernels.addWeightedRows(
+            rows: width, columns: width, gram.pointer, weights: x, of: x, to: r)
+          for i in 0..<width { r[i] = -r[i] }
+          kernels.addWeightedRows(
+            rows: count, columns: width, near, weights: given, factors: negative, of: x, to: r)
           p.update(from: r, count: width)
           var before = kernels.dot(r, r, count: width)
           for _ in 0..<steps {
             if before < 1e-10 { break }
-            for i in 0..<width { ap[i] = kernels.dot(gram.pointer + i * width, p, count: width) }
-            for (k, place) in range.enumerated() {
-              products[k] =
-                confidences[place] * kernels.dot(near + k * width, p, count: width)
-            }
-            for k in range.indices {
-              let k = k - range.lowerBound
-              kernels.add(products[k], times: near + k * width, to: ap, count: width)
-            }
-            let alpha = before / kernels.dot(p, ap, count: width)
+            // -A p, as -c is at hand.
+            ap.update(repeating: 0, count: width)
+            kernels.addWeightedRows(
+              rows: width, columns: width, gram.pointer, weights: p, of: p, to: ap)
+            for i in 0..<width { ap[i] = -ap[i] }
+            kernels.addWeightedRows(
+              rows: count, columns: width, near, factors: negative, of: p, to: ap)
+            let alpha = before / -kernels.dot(p, ap, count: width)
             kernels.add(alpha, times: p, to: x, count: width)
-            kernels.add(-alpha, times: ap, to: r, count: width)
+            kernels.add(alpha, times: ap, to: r, count: width)
             let after = kernels.dot(r, r, count: width)
             for i in 0..<width { p[i] = r[i] + after / before * p[i] }
             before = after

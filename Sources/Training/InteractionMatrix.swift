@@ -3,61 +3,76 @@ import Evaluation
 import Models
 
 /// Who acted on what, by users and by items, each pair once.
-struct InteractionMatrix: Sendable {
-  let userCount: Int
-  let itemCount: Int
+package struct InteractionMatrix: Sendable {
+  package let userCount: Int
+  package let itemCount: Int
   /// The items of user `u` are `items[userOffsets[u]..<userOffsets[u + 1]]`, ascending.
-  let userOffsets: [Int]
-  let items: [Int32]
+  package let userOffsets: [Int]
+  package let items: [Int32]
   /// How much the user did with the item, beside `items`: the sum of the weights of the events.
-  let weights: [Float]
+  package let weights: [Float]
   /// The users of item `i` are `users[itemOffsets[i]..<itemOffsets[i + 1]]`, ascending.
-  let itemOffsets: [Int]
-  let users: [Int32]
-  let itemWeights: [Float]
+  package let itemOffsets: [Int]
+  package let users: [Int32]
+  package let itemWeights: [Float]
 
-  init(_ data: TrainingSet) {
+  package init(_ data: TrainingSet) {
     itemCount = data.itemCount
     userCount = data.histories.count
-    var userOffsets = [0]
-    var items: [Int32] = []
-    var weights: [Float] = []
-    var counts = [Int](repeating: 0, count: data.itemCount + 1)
-    for history in data.histories {
-      var own: [(item: Int32, weight: Float)] = []
-      own.reserveCapacity(history.items.count)
+    // Events in the order of their items and, of each item, of their users: two events of one user with
+    // one item lie side by side, and are put together.
+    var ends = [Int](repeating: 0, count: data.itemCount + 1)
+    for history in data.histories { for item in history.items { ends[item.index + 1] += 1 } }
+    for i in 1..<ends.count { ends[i] += ends[i - 1] }
+    let starts = ends
+    var users = [Int32](repeating: 0, count: ends[data.itemCount])
+    var itemWeights = [Float](repeating: 0, count: users.count)
+    var userCounts = [Int](repeating: 0, count: data.histories.count + 1)
+    for (u, history) in data.histories.enumerated() {
+      let user = Int32(u)
       var weight = history.weights?.startIndex ?? 0
       for item in history.items {
-        own.append((item.rawValue, history.weights?[weight] ?? 1))
+        let value = history.weights?[weight] ?? 1
         weight += 1
-      }
-      own.sort { $0.item < $1.item }
-      for entry in own {
-        if let last = items.last, items.count > userOffsets[userOffsets.count - 1],
-          last == entry.item
-        {
-          weights[weights.count - 1] += entry.weight
+        let end = ends[item.index]
+        if end > starts[item.index], users[end - 1] == user {
+          itemWeights[end - 1] += value
         } else {
-          items.append(entry.item)
-          weights.append(entry.weight)
-          counts[Int(entry.item) + 1] += 1
+          users[end] = user
+          itemWeights[end] = value
+          ends[item.index] += 1
+          userCounts[u + 1] += 1
         }
       }
-      userOffsets.append(items.count)
     }
-    for i in 1..<counts.count { counts[i] += counts[i - 1] }
-    itemOffsets = counts
-    var next = counts
-    var users = [Int32](repeating: 0, count: items.count)
-    var itemWeights = [Float](repeating: 0, count: items.count)
-    for u in 0..<userCount {
-      for p in userOffsets[u]..<userOffsets[u + 1] {
-        let item = Int(items[p])
-        users[next[item]] = Int32(u)
-        itemWeights[next[item]] = weights[p]
-        next[item] += 1
+    // What putting together left free is closed up.
+    var itemOffsets = [0]
+    itemOffsets.reserveCapacity(data.itemCount + 1)
+    var end = 0
+    for item in 0..<data.itemCount {
+      for p in starts[item]..<ends[item] {
+        users[end] = users[p]
+        itemWeights[end] = itemWeights[p]
+        end += 1
+      }
+      itemOffsets.append(end)
+    }
+    users.removeLast(users.count - end)
+    itemWeights.removeLast(itemWeights.count - end)
+    for u in 1..<userCounts.count { userCounts[u] += userCounts[u - 1] }
+    let userOffsets = userCounts
+    var items = [Int32](repeating: 0, count: end)
+    var weights = [Float](repeating: 0, count: end)
+    for item in 0..<data.itemCount {
+      for p in itemOffsets[item]..<itemOffsets[item + 1] {
+        let user = Int(users[p])
+        let place = userCounts[user]
+        items[place] = Int32(item)
+        weights[place] = itemWeights[p]
+        userCounts[user] += 1
       }
     }
+    self.itemOffsets = itemOffsets
     self.userOffsets = userOffsets
     self.items = items
     self.weights = weights
@@ -66,7 +81,7 @@ struct InteractionMatrix: Sendable {
   }
 
   /// Different users of an item.
-  func userCount(of item: Int) -> Int { itemOffsets[item + 1] - itemOffsets[item] }
+  package func userCount(of item: Int) -> Int { itemOffsets[item + 1] - itemOffsets[item] }
 }
 
 /// An error for data that hold nothing for a policy.

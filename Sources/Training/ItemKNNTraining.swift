@@ -1,6 +1,5 @@
 import Domain
 package import Models
-import Synchronization
 
 /// The `item-knn` policy: items resemble one another where the same users acted on them.
 ///
@@ -147,8 +146,8 @@ package enum ItemKNNTraining: Policy {
       matrix.items.withUnsafeBufferPointer { items in
         for p in matrix.itemOffsets[item]..<matrix.itemOffsets[item + 1] {
           let user = Int(matrix.users[p])
-          for q in matrix.userOffsets[user]..<matrix.userOffsets[user + 1] {
-            sums[Int(items[q])] += 1
+          for other in items[matrix.userOffsets[user]..<matrix.userOffsets[user + 1]] {
+            sums[Int(other)] += 1
           }
         }
       }
@@ -209,97 +208,5 @@ package enum ItemKNNTraining: Policy {
         similarity.value(common: Double(common), count(item), count(other))
       }
     }
-  }
-}
-
-/// The rows of a sparse square matrix over items, made by several workers.
-struct SimilarRows: Sendable {
-  var offsets: [Int]
-  var columns: [Int32]
-  var weights: [Float]
-
-  func model(recency: Recency) -> ItemNeighbours {
-    ItemNeighbours(
-      itemCount: offsets.count - 1, recency: recency, offsets: offsets, columns: columns,
-      weights: weights)
-  }
-
-  /// What one worker fills: sums for the row in work, and the rows that are done.
-  final class Scratch {
-    let itemCount: Int
-    /// `[N]`, zeros between two rows.
-    let sums: UnsafeMutablePointer<Float>
-    fileprivate var lengths: [Int] = []
-    fileprivate var columns: [Int32] = []
-    fileprivate var weights: [Float] = []
-
-    init(itemCount: Int) {
-      self.itemCount = itemCount
-      sums = .allocate(capacity: max(1, itemCount))
-      sums.initialize(repeating: 0, count: itemCount)
-    }
-
-    deinit { sums.deallocate() }
-
-    /// Turns the sums into a row, without the item itself, and clears them.
-    func finish(_ item: Int, keeping limit: Int, _ value: (Int, Float) -> Float) {
-      sums[item] = 0
-      let start = columns.count
-      for other in 0..<itemCount where sums[other] != 0 {
-        let weight = value(other, sums[other])
-        sums[other] = 0
-        if weight != 0 {
-          columns.append(Int32(other))
-          weights.append(weight)
-        }
-      }
-      if columns.count - start > limit { keepLargest(limit, from: start) }
-      lengths.append(columns.count - start)
-    }
-
-    /// Leaves the entries of greatest magnitude, of equals those that come first.
-    private func keepLargest(_ limit: Int, from start: Int) {
-      let kept = weights[start...].map { abs($0) }.withUnsafeBufferPointer {
-        Standing.best(limit, of: $0).sorted()
-      }
-      let (newColumns, newWeights) = (
-        kept.map { columns[start + $0] }, kept.map { weights[start + $0] }
-      )
-      columns.replaceSubrange(start..., with: newColumns)
-      weights.replaceSubrange(start..., with: newWeights)
-    }
-  }
-
-  /// Makes every row; each worker does blocks of items by a fixed rule.
-  static func gather(
-    itemCount: Int, pool: WorkerPool, _ row: @Sendable (Scratch) -> (Int) -> Void
-  ) -> SimilarRows {
-    let block = 32
-    let blocks = (itemCount + block - 1) / block
-    typealias Part = (lengths: [Int], columns: [Int32], weights: [Float])
-    let parts = Mutex([Part?](repeating: nil, count: blocks))
-    pool.run { index in
-      let scratch = Scratch(itemCount: itemCount)
-      let fill = row(scratch)
-      for b in stride(from: index, to: blocks, by: pool.count) {
-        for item in (b * block)..<min(itemCount, (b + 1) * block) { fill(item) }
-        let part = (scratch.lengths, scratch.columns, scratch.weights)
-        parts.withLock { $0[b] = part }
-        scratch.lengths = []
-        scratch.columns = []
-        scratch.weights = []
-      }
-    }
-    var rows = SimilarRows(offsets: [0], columns: [], weights: [])
-    let done = parts.withLock { $0 }
-    rows.columns.reserveCapacity(done.reduce(0) { $0 + ($1?.columns.count ?? 0) })
-    rows.weights.reserveCapacity(rows.columns.capacity)
-    for part in done {
-      guard let part else { continue }
-      for length in part.lengths { rows.offsets.append((rows.offsets.last ?? 0) + length) }
-      rows.columns += part.columns
-      rows.weights += part.weights
-    }
-    return rows
   }
 }

@@ -356,6 +356,12 @@ import Testing
           collect(1) { $0[0] = Float(kernels.count(x, count: min(n, count), atLeast: 0.1)) }
           collect(1) { $0[0] = Float(kernels.sumOfSquares(x, count: count)) }
           collect(count) { kernels.add(0.3, times: x, to: $0, count: count) }
+          for (weights, products) in [(factors, nil), (nil, factors), (factors, factors)] {
+            collect(n) {
+              kernels.addWeightedRows(
+                rows: m, columns: n, x, weights: weights, factors: products, of: gains, to: $0)
+            }
+          }
           collect(count) { kernels.blend(count: count, 0.3, of: x, into: $0) }
           collect(count) { kernels.scaleRows(rows: m, columns: n, by: factors, x, into: $0) }
           var logistic = x.map { $0 * 40 }

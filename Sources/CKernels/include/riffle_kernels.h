@@ -109,6 +109,10 @@ typedef struct {
   float (*dot)(const float *a, const float *b, long n);
   // y += alpha * x
   void (*axpy)(long n, float alpha, const float *x, float *y);
+  // y += the sum over the rows of v (m x n) of (a[k] + c[k] * (row k . x)) * row k. Either of a and c
+  // may be NULL for zeros; x is read where c is given.
+  void (*add_weighted_rows)(long m, long n, const float *v, const float *a, const float *c,
+                            const float *x, float *y);
   // y += share * (x - y)
   void (*blend)(long n, float share, const float *x, float *y);
   // Row i of `out` = factors[i] * row i of `x`, rows of n.
