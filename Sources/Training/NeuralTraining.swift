@@ -245,15 +245,17 @@ package enum LACLRecTraining: NeuralPolicy {
       ],
       adding: [
         Hyperparameter(
-          "augmenter_epochs", .integer(0...10_000), default: .integer(10),
-          "First epochs, in which only the augmenter learns; they count among `n_epochs`."),
+          "augmenter_epochs", .integer(0...10_000),
+          "First epochs, in which only the augmenter learns; they count among `n_epochs`. By default a "
+            + "fifth of them, 10 at most."),
         Hyperparameter(
           "contrast_weight", .number(0...100), default: .number(0.1),
-          "The weight of the contrast between altered histories (NT-Xent)."),
+          "What the contrast between one history's alterations (NT-Xent) weighs beside the loss of one "
+            + "right item."),
         Hyperparameter(
-          "triplet_weight", .number(0...100), default: .number(0.001),
-          "The weight of the triplet: a history is nearer to its learned alteration than to its "
-            + "random one."),
+          "triplet_weight", .number(0...100), default: .number(0.02),
+          "What one history's triplet weighs beside the loss of one right item: a history is nearer to "
+            + "its learned alteration than to its random one."),
         Hyperparameter(
           "altered_length", .integer(2...1000), default: .integer(60),
           "Newest events of a history that is altered."),
@@ -263,11 +265,26 @@ package enum LACLRecTraining: NeuralPolicy {
             + "certainly by mistake; false does as it does."),
       ]), inert: SASRecTraining.description.inert, refused: SASRecTraining.description.refused)
 
+  package static func problem(_ settings: PolicySettings) -> SettingsProblem? {
+    if let given = settings.optionalInteger("augmenter_epochs"),
+      given >= settings.integer("n_epochs")
+    {
+      return SettingsProblem(
+        key: "augmenter_epochs",
+        "of \(settings.integer("n_epochs")) epochs (`n_epochs`) the augmenter takes \(given): none is "
+          + "left for the recommender.",
+        help: "Leave `augmenter_epochs` out, or give more `n_epochs`.")
+    }
+    return SASRecTraining.problem(settings)
+  }
+
   package static func adjust(
     _ configuration: inout NeuralConfiguration, _ options: inout TrainingOptions,
     _ settings: PolicySettings, _ data: TrainingSet
   ) {
-    options.alterations.augmenterEpochs = settings.integer("augmenter_epochs")
+    options.alterations.augmenterEpochs =
+      settings.optionalInteger("augmenter_epochs") ?? min(10, options.epochs / 5)
+    options.stopsFrom += options.alterations.augmenterEpochs
     options.alterations.contrast = Float(settings.number("contrast_weight"))
     options.alterations.triplet = Float(settings.number("triplet_weight"))
     options.alterations.length = settings.integer("altered_length")

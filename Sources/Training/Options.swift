@@ -23,10 +23,10 @@ package struct TrainingOptions: Hashable, Sendable {
   package struct Alterations: Hashable, Sendable {
     /// First epochs, in which only the augmenter learns; nothing is validated in them.
     package var augmenterEpochs = 10
-    /// The weight of the contrast between altered histories.
+    /// What the contrast of one history weighs beside the loss of one right item.
     package var contrast: Float = 0.1
-    /// The weight of the triplet, which is a sum over histories.
-    package var triplet: Float = 0.001
+    /// What the triplet of one history weighs beside the loss of one right item.
+    package var triplet: Float = 0.02
     /// Newest events of a history that is altered.
     package var length = 60
     /// Histories that are told from one another.

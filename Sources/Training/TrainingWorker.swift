@@ -51,14 +51,13 @@ extension TrainingWorker {
   ///
   /// - Parameters:
   ///   - share: the group's part of the step's histories.
-  ///   - tokens: the step's right items, which losses are divided by when they are shown.
+  ///   - tokens: the step's right items, over which the loss is a mean.
   func alter(
     _ histories: [[Int32]], _ weights: PackedWeights, _ options: TrainingOptions.Alterations,
     onlyAugmenter: Bool, share: Float, tokens: Int, dropout: Float, seed: UInt64
   ) {
     guard let augmenter else { return }
     var random = SplitMix64(seed: seed)
-    let shown = Double(share) * Double(tokens)
     if onlyAugmenter {
       let corruptions = histories.map {
         Corruption($0, itemCount: weights.layout.itemCount, using: &random)
@@ -66,14 +65,19 @@ extension TrainingWorker {
       let losses = augmenter.lossAndGradients(
         corruptions, weights, weight: share, dropout: dropout, into: gradients, touched: &touched,
         using: &random)
-      loss += (losses.operations + losses.insertions) * shown
+      loss += (losses.operations + losses.insertions) * Double(share) * Double(tokens)
     } else {
+      // A history counts as one of the right items, as it does where each is a row of its own. As a
+      // part of the step it would count as often as its many right items together, and the optimiser
+      // would move by the few histories' noise.
+      let count = Float(histories.count)
       let losses = augmenter.contrast(
-        histories, weights, contrast: options.contrast * share, triplet: options.triplet,
-        weight: 1, dropout: dropout, into: gradients, touched: &touched, using: &random)
+        histories, weights, contrast: options.contrast * count, triplet: options.triplet,
+        weight: 1 / Float(tokens), dropout: dropout, into: gradients, touched: &touched,
+        using: &random)
       loss +=
-        Double(options.contrast) * losses.contrast * shown
-        + Double(options.triplet) * losses.triplet * Double(tokens)
+        Double(options.contrast * count) * losses.contrast
+        + Double(options.triplet) * losses.triplet
     }
   }
 

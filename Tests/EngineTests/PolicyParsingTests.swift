@@ -99,6 +99,10 @@ private func unusual(_ policy: PolicyDescription) -> PolicySettings {
     ("[{policy_type: blend}]", "a blend needs models"),
     ("[{policy_type: blend, models: [x]}]", "No model above this one is called `x`"),
     ("[{policy_type: retrieve-rank, ranker: x, retriever: y}]", "Declare it in"),
+    (
+      "[{policy_type: laclrec, n_epochs: 5, augmenter_epochs: 5}]",
+      "none is left for the recommender"
+    ),
     ("[{policy_type: als, factors: {type: tunable_int, min: 9, max: 2}}]", "cannot be searched"),
     ("[{policy_type: als, factors: {type: tunable_float, min: 1, max: 2}}]", "tunable_int"),
     ("[{policy_type: elsa, lr: 0.1, learning_rate: 0.2}]", "here they are one setting"),

@@ -18,7 +18,7 @@ guard let mode = arguments.first, ["speed", "train", "kernels"].contains(mode) e
       + " [--act gelu] [--maxlen 200] [--dropout 0.2] [--batch 128] [--lr 0.001] [--steps 20]"
       + " [--epochs 60] [--patience 10] [--seed 1] [--item-min 0] [--pass 1000] [--loss ce|ss|gbce|bce|bpr] [--negatives 256]"
       + " [--sharing pass|sequence] [--popularity 0] [--older 0] [--ema 0.999] [--clip 1] [--kernels NAME] [--precision float32|bfloat16]"
-      + " [--times yes] [--mask 0.2] [--newest 0.1] [--separate yes] [--temperature 0.05] [--deviation 0.02] [--stage1 10] [--contrast 0.1] [--triplet 0.001] [--unordered yes]"
+      + " [--times yes] [--mask 0.2] [--newest 0.1] [--separate yes] [--temperature 0.05] [--deviation 0.02] [--stage1 10] [--contrast 0.1] [--triplet 0.02] [--unordered yes]"
   )
   exit(2)
 }
@@ -142,7 +142,7 @@ options.maskedShare = Float(number("mask", 0.2))
 options.onlyNewestMasked = Float(number("newest", 0.1))
 options.alterations.augmenterEpochs = Int(number("stage1", 10))
 options.alterations.contrast = Float(number("contrast", 0.1))
-options.alterations.triplet = Float(number("triplet", 0.001))
+options.alterations.triplet = Float(number("triplet", 0.02))
 options.alterations.keepsOrder = option("unordered", "") == ""
 options.initialDeviation = Float(number("deviation", 0.02))
 options.seed = UInt64(number("seed", 1))
