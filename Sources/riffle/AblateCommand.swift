@@ -74,6 +74,10 @@ struct Ablate: ParsableCommand {
         Terminal.padded(line.name, width) + interval(.recall) + interval(.ndcg) + plain(.recall)
           + plain(.ndcg) + line.explanation)
     }
+    if ablation.stages.retrieverWeight == 0 {
+      printLine(
+        "(No weight of the retriever's scores is clearly better than 0 on the validation events.)")
+    }
     printLine(
       "(\(ablation.protocolText); all \(ablation.itemCount) items ranked, seen ones removed; "
         + "\(ablation.caseCount) users; 95 % bootstrap intervals)")
