@@ -18,8 +18,8 @@ package enum RetrieveRankTraining: Policy {
       Hyperparameter(
         "unite", .flag, default: .flag(true),
         "Whether the ranker's own best items are candidates too. Then the combination is never "
-          + "worse than its ranker: without a `retriever_weight` its first hundred places are the "
-          + "ranker's own."),
+          + "worse than its ranker: without a `retriever_weight` its first `candidates` places (a "
+          + "hundred by default) are the ranker's own."),
       Hyperparameter(
         "retriever_weight", .number(0...10),
         "What the retriever's standard scores weigh in the order of candidates; 0 by default."),
