@@ -836,15 +836,16 @@ INLINE void add_weighted_whole_rows(int vectors, long m, const float *v, const f
 
 static void add_weighted_rows(long m, long n, const float *v, const float *a, const float *c,
                               const float *x, float *y) {
-  if (n == VL) {
-    add_weighted_whole_rows(1, m, v, a, c, x, y);
-  } else if (n == 2 * VL) {
-    add_weighted_whole_rows(2, m, v, a, c, x, y);
-  } else if (n == 4 * VL) {
-    add_weighted_whole_rows(4, m, v, a, c, x, y);
-  } else if (n == 8 * VL) {
-    add_weighted_whole_rows(8, m, v, a, c, x, y);
-  } else {
+  switch (n % VL ? 0 : n / VL) {
+  case 1: add_weighted_whole_rows(1, m, v, a, c, x, y); return;
+  case 2: add_weighted_whole_rows(2, m, v, a, c, x, y); return;
+  case 3: add_weighted_whole_rows(3, m, v, a, c, x, y); return;
+  case 4: add_weighted_whole_rows(4, m, v, a, c, x, y); return;
+  case 5: add_weighted_whole_rows(5, m, v, a, c, x, y); return;
+  case 6: add_weighted_whole_rows(6, m, v, a, c, x, y); return;
+  case 7: add_weighted_whole_rows(7, m, v, a, c, x, y); return;
+  case 8: add_weighted_whole_rows(8, m, v, a, c, x, y); return;
+  default:
     for (long k = 0; k < m; k++, v += n)
       axpy(n, (a ? a[k] : 0) + (c ? c[k] * dot(v, x, n) : 0), v, y);
   }

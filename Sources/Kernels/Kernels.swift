@@ -340,11 +340,13 @@ extension Kernels {
   /// - Parameters:
   ///   - a: the weights that are given, `[m]`; nil for zeros.
   ///   - c: factors of the products with `x`, `[m]`; nil for zeros.
+  ///   - x: `[n]`; may be nil where `c` is.
   package func addWeightedRows(
     rows m: Int, columns n: Int, _ v: UnsafePointer<Float>, weights a: UnsafePointer<Float>? = nil,
-    factors c: UnsafePointer<Float>? = nil, of x: UnsafePointer<Float>,
+    factors c: UnsafePointer<Float>? = nil, of x: UnsafePointer<Float>? = nil,
     to y: UnsafeMutablePointer<Float>
   ) {
+    precondition(c == nil || x != nil, "factors of products with nothing")
     table.pointee.add_weighted_rows(m, n, v, a, c, x, y)
   }
 

@@ -165,10 +165,22 @@ package enum ALSTraining: Policy {
         let work = Buffer(count: 3 * width + longest * width + 2 * longest)
         let r = work.pointer
         let p = r + width
-        let ap = p + width
-        let near = ap + width
+        let minusAP = p + width
+        let near = minusAP + width
         let given = near + longest * width
         let negative = given + longest
+        /// `out = Σ given v - A x`, with `A = gram + Σ c v vᵀ` over the row's events.
+        func subtract(
+          _ x: UnsafePointer<Float>, events: Int, from given: UnsafePointer<Float>?,
+          into out: UnsafeMutablePointer<Float>
+        ) {
+          // gram is symmetric: the sum over its rows is that over its columns.
+          out.update(repeating: 0, count: width)
+          kernels.addWeightedRows(rows: width, columns: width, gram.pointer, weights: x, to: out)
+          for i in 0..<width { out[i] = -out[i] }
+          kernels.addWeightedRows(
+            rows: events, columns: width, near, weights: given, factors: negative, of: x, to: out)
+        }
         for row in stride(from: worker, to: rows, by: pool.count) {
           let x = target.pointer + row * width
           let start = offsets[row]
@@ -185,28 +197,15 @@ package enum ALSTraining: Policy {
             given[k] = 1 + c
             negative[k] = -c
           }
-          // r = b - A x, with A = gram + Σ c v vᵀ and b = Σ (1 + c) v. The sum over gram's rows is
-          // that over its columns.
-          r.update(repeating: 0, count: width)
-          kernels.addWeightedRows(
-            rows: width, columns: width, gram.pointer, weights: x, of: x, to: r)
-          for i in 0..<width { r[i] = -r[i] }
-          kernels.addWeightedRows(
-            rows: count, columns: width, near, weights: given, factors: negative, of: x, to: r)
+          subtract(x, events: count, from: given, into: r)
           p.update(from: r, count: width)
           var before = kernels.dot(r, r, count: width)
           for _ in 0..<steps {
             if before < 1e-10 { break }
-            // -A p, as -c is at hand.
-            ap.update(repeating: 0, count: width)
-            kernels.addWeightedRows(
-              rows: width, columns: width, gram.pointer, weights: p, of: p, to: ap)
-            for i in 0..<width { ap[i] = -ap[i] }
-            kernels.addWeightedRows(
-              rows: count, columns: width, near, factors: negative, of: p, to: ap)
-            let alpha = before / -kernels.dot(p, ap, count: width)
+            subtract(p, events: count, from: nil, into: minusAP)
+            let alpha = before / -kernels.dot(p, minusAP, count: width)
             kernels.add(alpha, times: p, to: x, count: width)
-            kernels.add(alpha, times: ap, to: r, count: width)
+            kernels.add(alpha, times: minusAP, to: r, count: width)
             let after = kernels.dot(r, r, count: width)
             for i in 0..<width { p[i] = r[i] + after / before * p[i] }
             before = after

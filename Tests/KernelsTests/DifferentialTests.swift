@@ -11,7 +11,9 @@ import Testing
 /// ones around the widths of vectors and tiles. Inputs are unaligned on purpose.
 @Suite struct `Fast kernels agree with the reference` {
   static let versions = Kernels.available.filter { $0 != "reference" }
-  static let sizes = [0, 1, 2, 3, 7, 12, 13, 14, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 200]
+  static let sizes = [
+    0, 1, 2, 3, 7, 12, 13, 14, 15, 16, 17, 31, 32, 33, 48, 63, 64, 65, 100, 128, 200,
+  ]
 
   struct Source {
     var state: UInt64

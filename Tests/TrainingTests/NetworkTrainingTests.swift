@@ -102,6 +102,38 @@ import Training
     #expect(report.lines[0].result.ndcg(at: 10) > 0.9 * begun)
   }
 
+  @Test func `a history's contrast weighs as one right item, however many it has`() throws {
+    let kernels = try #require(Kernels(environment: [:]))
+    func loss(length: Int, contrast: Float) -> Double {
+      // The newest events are the same for each length, and they are what is altered.
+      let dataset = SequenceDataset(
+        itemCount: 30,
+        sequences: (0..<12).map { user in
+          ((40 - length)..<40).map { ItemToken((user * 2 + $0) % 30) }
+        })
+      var options = Self.options(.laclrec, epochs: 1)
+      options.dropout = 0
+      options.alterations.augmenterEpochs = 0
+      options.alterations.length = 6
+      options.alterations.contrast = contrast
+      options.alterations.triplet = contrast
+      var configuration = Self.configuration(.laclrec, dataset)
+      configuration.maximumLength = 30
+      let trainer = Trainer(
+        training: dataset.sequences, configuration: configuration, options: options,
+        kernels: kernels)
+      let (loss, targets) = trainer.step(Array(0..<12)[...])
+      #expect(targets == 12 * (length - 1))
+      return loss
+    }
+    let (short, long) = (
+      loss(length: 9, contrast: 1) - loss(length: 9, contrast: 0),
+      loss(length: 27, contrast: 1) - loss(length: 27, contrast: 0)
+    )
+    #expect(short > 0)
+    #expect(abs(long - short) < 1e-3 * short, "\(short) and \(long)")
+  }
+
   /// The unit rows of a cosine model and a second output table are moved row by row too.
   @Test(arguments: [NeuralKind.hstu, .gsasrec, .bert4rec, .laclrec])
   func `a large catalogue moves only the rows that a step touched`(kind: NeuralKind) throws {
